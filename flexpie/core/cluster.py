@@ -1,0 +1,52 @@
+"""Devices and links."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Topology(enum.Enum):
+    """How messages travel between devices."""
+
+    MESH = "mesh"
+    RING = "ring"
+    STAR = "star"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A directed connection, or one device's port to the network."""
+
+    bandwidth_bytes_per_second: float
+    latency_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A machine that runs a worker."""
+
+    name: str
+    address: str
+    """``host:port`` of its worker."""
+    speed: float = 1.0
+    """Computing speed relative to the reference core of the cost model."""
+    memory_bytes: int | None = None
+    """What weights and activations may take; None is no limit."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The devices of one FlexPie system and the network between them."""
+
+    devices: tuple[Device, ...]
+    link: Link
+    """What every pair of devices has, unless `links` says otherwise."""
+    topology: Topology = Topology.MESH
+    links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
+    """Exceptions, by names of source and destination."""
+
+    def between(self, source: str, destination: str) -> Link:
+        """The link from one device to another."""
+        return self.links.get((source, destination), self.link)

@@ -1,0 +1,125 @@
+"""The layer graph: what is planned and cut, without any weight's values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Union
+
+from flexpie.core.tensor import TensorSpec
+
+AttributeValue = Union[int, float, str, tuple[int, ...], tuple[float, ...], tuple[str, ...]]
+"""Attributes that a rule can read. Tensors and sub-graphs stay with the compiler, in the original node."""
+
+Constant = tuple[int, ...]
+"""Values of a small integer tensor that a rule must know (a target shape, axes, pads), flattened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One node of the model."""
+
+    name: str
+    """Unique in its graph."""
+    op_type: str
+    domain: str
+    """Operator set; the default set is the empty string."""
+    version: int
+    """Operator-set version that the model imports for `domain`."""
+    inputs: tuple[str, ...]
+    """Tensor names; the empty string is an omitted optional input."""
+    outputs: tuple[str, ...]
+    """Tensor names; the empty string is an omitted optional output."""
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict, hash=False)
+    opaque: bool = False
+    """Whether it has attributes or types that no rule may reason about (sub-graphs, sequences); runs whole."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator, or a few linked ones that always run together (Conv + BatchNormalization + Relu)."""
+
+    name: str
+    operators: tuple[Operator, ...]
+    """In an order in which they can run."""
+
+    @cached_property
+    def produced(self) -> tuple[str, ...]:
+        """Every tensor that an operator of this layer yields."""
+        return tuple(name for op in self.operators for name in op.outputs if name)
+
+    @cached_property
+    def consumed(self) -> tuple[str, ...]:
+        """Every tensor (weights included) that the layer reads from outside itself, once each."""
+        own = set(self.produced)
+        return tuple(dict.fromkeys(name for op in self.operators for name in op.inputs if name and name not in own))
+
+
+@dataclass(frozen=True)
+class LayerGraph:
+    """A model with every shape known. Layers are in an order in which they can run."""
+
+    name: str
+    inputs: tuple[str, ...]
+    """Tensors that a request brings."""
+    outputs: tuple[str, ...]
+    """Tensors that a reply brings back; may be inner tensors or inputs as well."""
+    tensors: Mapping[str, TensorSpec]
+    """Specification of every activation and weight by name."""
+    weights: frozenset[str]
+    """Names of the tensors whose values the model file holds."""
+    constants: Mapping[str, Constant]
+    """Known values of small integer weights."""
+    layers: tuple[Layer, ...]
+    digest: str = ""
+    """SHA-256 (hex) of the model file it came from; plans name it."""
+
+    def operators(self) -> Iterator[Operator]:
+        """Every operator, in running order."""
+        for layer in self.layers:
+            yield from layer.operators
+
+    @cached_property
+    def producer(self) -> Mapping[str, int]:
+        """Index of the layer that yields each activation; graph inputs are absent."""
+        return {name: index for index, layer in enumerate(self.layers) for name in layer.produced}
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[int, ...]]:
+        """Indices of the layers that read each activation from outside themselves, ascending."""
+        found: dict[str, list[int]] = {}
+        for index, layer in enumerate(self.layers):
+            for name in layer.consumed:
+                if name not in self.weights:
+                    found.setdefault(name, []).append(index)
+        return {name: tuple(indices) for name, indices in found.items()}
+
+    def last_use(self, tensor: str) -> int:
+        """Index of the last layer that reads `tensor`; ``len(layers)`` for a graph output; -1 when nobody does."""
+        if tensor in self.outputs:
+            return len(self.layers)
+        return self.readers.get(tensor, (-1,))[-1]
+
+    def live_after(self, stop: int) -> tuple[str, ...]:
+        """Activations (graph inputs included) known before layer `stop` that some layer from `stop` on, or the
+        reply, needs. These are the tensors that cross the cut in front of layer `stop`."""
+        return self._live[stop]
+
+    @cached_property
+    def _live(self) -> tuple[tuple[str, ...], ...]:
+        born = {name: 0 for name in self.inputs} | {name: index + 1 for name, index in self.producer.items()}
+        cuts: list[list[str]] = [[] for _ in range(len(self.layers) + 1)]
+        for name, first in born.items():
+            for cut in range(first, min(self.last_use(name), len(self.layers)) + 1):
+                cuts[cut].append(name)
+        return tuple(tuple(names) for names in cuts)
+
+    @cached_property
+    def signature(self) -> str:
+        """SHA-256 (hex) of structure and shapes: equal graphs have equal plans."""
+        text = repr((self.inputs, self.outputs, sorted((t.name, t.shape, t.dtype.value) for t in self.tensors.values())))
+        body = repr([(op.op_type, op.domain, op.version, op.inputs, op.outputs, sorted(op.attributes.items()))
+                     for op in self.operators()])  # fmt: skip
+        return hashlib.sha256((text + body).encode()).hexdigest()

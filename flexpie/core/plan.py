@@ -1,0 +1,53 @@
+"""Plans: which layers run together, how their results are divided, and what that is predicted to cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flexpie.core.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of layers ``[first, stop)`` without exchange inside: NT layers closed by one T layer."""
+
+    first: int
+    stop: int
+    scheme: Scheme
+    """How every tensor that leaves the segment is divided."""
+    shares: tuple[float, ...]
+    """Weight of each device of the cluster, ≥ 0; a device with 0 takes no part."""
+
+
+@dataclass(frozen=True)
+class SegmentCost:
+    """What a segment is predicted to cost."""
+
+    compute_seconds: tuple[float, ...]
+    """Per device."""
+    exchange_seconds: float
+    """Of the exchange in front of the segment, until the last device has its inputs."""
+    exchange_bytes: int
+    """Sent between devices (or from the master, for the model's inputs) in front of the segment."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A complete way to run a model on a cluster."""
+
+    graph_digest: str
+    """`LayerGraph.signature` of the graph it was made for."""
+    devices: tuple[str, ...]
+    """Names of the cluster's devices, in the order in which shares are given."""
+    segments: tuple[Segment, ...]
+    """They follow one another and cover all layers."""
+    costs: tuple[SegmentCost, ...] = ()
+    """Predicted, one per segment; empty for a plan that was not estimated."""
+    gather_seconds: float = 0.0
+    """Predicted time of bringing the outputs back to the master."""
+    predicted_seconds: float = 0.0
+
+    @property
+    def participants(self) -> tuple[int, ...]:
+        """Indices of the devices that have a share in some segment."""
+        return tuple(i for i in range(len(self.devices)) if any(segment.shares[i] > 0 for segment in self.segments))

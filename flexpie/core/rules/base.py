@@ -1,0 +1,122 @@
+"""The one function per operator from which planning and slicing follow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flexpie.core.graph import AttributeValue, Constant, LayerGraph, Operator
+from flexpie.core.region import Region
+from flexpie.core.tensor import TensorSpec
+
+Regions = tuple[Region | None, ...]
+"""One region per input (or output) of an operator; None where the input (output) is omitted or not needed."""
+
+
+@dataclass(frozen=True)
+class BoundOperator:
+    """An operator with the specifications and known values of its tensors."""
+
+    operator: Operator
+    inputs: tuple[TensorSpec | None, ...]
+    """None for an omitted optional input."""
+    outputs: tuple[TensorSpec | None, ...]
+    """None for an omitted optional output."""
+    constants: tuple[Constant | None, ...]
+    """Per input: its values where it is a known small integer tensor."""
+
+    def integer(self, name: str, default: int) -> int:
+        """Integer attribute."""
+        value = self.operator.attributes.get(name, default)
+        assert isinstance(value, int), f"{self.operator.name}: attribute {name} is not an integer"
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """Attribute that is a list of integers; None when absent."""
+        value = self.operator.attributes.get(name)
+        if value is None:
+            return None
+        assert isinstance(value, tuple), f"{self.operator.name}: attribute {name} is not a list"
+        return tuple(int(item) for item in value)
+
+    def text(self, name: str, default: str) -> str:
+        """String attribute."""
+        return str(self.operator.attributes.get(name, default))
+
+    def input(self, index: int) -> TensorSpec:
+        """Specification of an input that must be there."""
+        spec = self.inputs[index]
+        assert spec is not None, f"{self.operator.name}: input {index} is missing"
+        return spec
+
+    def output(self, index: int = 0) -> TensorSpec:
+        """Specification of an output that must be there."""
+        spec = self.outputs[index]
+        assert spec is not None, f"{self.operator.name}: output {index} is missing"
+        return spec
+
+
+@dataclass(frozen=True)
+class LocalForm:
+    """How an operator changes when it computes only a part: the rest of its node stays as it is."""
+
+    attributes: Mapping[str, AttributeValue | None] = field(default_factory=dict)
+    """Attributes to set; None removes one."""
+    constants: Mapping[int, Constant] = field(default_factory=dict)
+    """Inputs (by index) to replace by an int64 vector with these values."""
+
+
+class Rule(ABC):
+    """What an operator family needs in order to compute a part of its output.
+
+    A rule is used in this order: `produces` rounds what is wanted to what can be computed at once, `needs` says
+    which region of every input (weights included) that takes, and `local_form` how the node changes to map exactly
+    those input regions to exactly those output regions.
+    """
+
+    linkable: bool = False
+    """Whether the operator maps each element of its activations to the same place of its output, so that it can
+    be linked to the layer in front of it without any cost in choice of schemes."""
+
+    def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
+        """The smallest regions, around what is wanted, that can be computed at once.
+
+        `wanted` has at least one region; every region in it is inside its tensor. An output that cannot be left
+        away must get a region even when nobody wants it.
+        """
+        return wanted
+
+    @abstractmethod
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """The region of each input, inside the input's shape, that computing `produced` takes."""
+
+    def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
+        """The change of attributes and constants by which the node maps `needed` to `produced`."""
+        return LocalForm()
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """Floating-point operations (a multiply-add counts 2) of computing `produced`."""
+        return sum(region.size for region in produced if region is not None)
+
+
+class WholeRule(Rule):
+    """An operator that is computed whole: slow, never wrong."""
+
+    def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
+        """Every output, whole."""
+        return tuple(None if spec is None else spec.whole for spec in bound.outputs)
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """Every input, whole."""
+        return tuple(None if spec is None else spec.whole for spec in bound.inputs)
+
+
+def bind(graph: LayerGraph, operator: Operator) -> BoundOperator:
+    """The operator together with what the graph knows of its tensors."""
+    return BoundOperator(
+        operator,
+        tuple(graph.tensors[name] if name else None for name in operator.inputs),
+        tuple(graph.tensors[name] if name else None for name in operator.outputs),
+        tuple(graph.constants.get(name) for name in operator.inputs),
+    )
