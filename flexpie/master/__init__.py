@@ -1,0 +1,1 @@
+"""The master: plans models over its workers, deploys them, and answers requests."""

@@ -1,0 +1,268 @@
+"""The cluster file: which devices there are, how they are connected, and which models to serve.
+
+`docs/cluster-file.md` describes it for its authors.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from flexpie.core.cluster import Cluster, Device, Link, Topology
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.scheme import SPLITTING
+from flexpie.master import quantities
+from flexpie.master.yaml_source import Location, YamlSource, read_yaml
+
+AUTO = "auto"
+"""Scheme of a model that leaves the choice to the planner."""
+
+SCHEMES = (AUTO, *(scheme.kind.value for scheme in SPLITTING))
+"""What a model may ask for: the planner's choice, or one scheme for every layer."""
+
+_REMEDY = "docs/cluster-file.md describes the file."
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that the master is to serve."""
+
+    name: str
+    path: Path
+    """Absolute path of the ONNX file."""
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of the inputs whose dimensions the file leaves open."""
+    scheme: str = AUTO
+    """One of `SCHEMES`."""
+
+
+@dataclass(frozen=True)
+class ClusterFile:
+    """What a cluster file says."""
+
+    cluster: Cluster
+    models: tuple[ModelEntry, ...] = ()
+
+
+def read_cluster_file(path: str | Path, *, require_models: bool = False) -> ClusterFile:
+    """Read and check a cluster file.
+
+    Raises FlexPieError(INVALID_CLUSTER), one line per mistake: ``file:line: field: expected ..., found ...``.
+    With `require_models` a model whose file is missing is a mistake too; planning for a cluster elsewhere needs
+    none.
+    """
+    source = read_yaml(Path(path))
+    try:
+        content = _Content.model_validate(source.value)
+    except ValidationError as error:
+        raise _invalid(source, [_mistake(source, item) for item in error.errors()]) from None
+    mistakes = [*_duplicates(content), *_unknown_link_ends(content)]
+    models = tuple(_entry(source, model) for model in content.models)
+    mistakes += _duplicate_models(models)
+    if require_models:
+        mistakes += [
+            (("models", at, "path"), "expected an existing file", str(model.path))
+            for at, model in enumerate(models)
+            if not model.path.is_file()
+        ]
+    if mistakes:
+        raise _invalid(source, mistakes)
+    return ClusterFile(_cluster(content), models)
+
+
+# ------------------------------------------------------------------------------------------------ schema
+
+
+def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
+    """A validator from a function that raises ValueError with what it expects."""
+
+    def validate(text: object) -> Any:
+        try:
+            return parse(text if isinstance(text, str) else "")
+        except ValueError as error:
+            raise PydanticCustomError("flexpie", "expected {expected}", {"expected": str(error)}) from None
+
+    return BeforeValidator(validate)
+
+
+def _name(text: str) -> str:
+    if not text.strip() or text != text.strip() or not text.isprintable() or "/" in text or len(text) > 128:
+        raise ValueError("a name: 1 to 128 printable characters without '/'")
+    return text
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not colon or not host or bare_ipv6 or any(char.isspace() or char == "/" for char in text):
+        raise ValueError("host:port, such as 'pi-1.local:50051' (IPv6 in brackets: '[fd00::1]:50051')")
+    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError("host:port with a port from 1 to 65535")
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"one of {', '.join(choices)}{_suggestion(text, choices)}")
+        return text
+
+    return parse
+
+
+_Name = Annotated[str, _parsed(_name)]
+_BytesPerSecond = Annotated[float, _parsed(quantities.bandwidth)]
+_Seconds = Annotated[float, _parsed(quantities.latency)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Device(_Table):
+    name: _Name
+    address: Annotated[str, _parsed(_address)]
+    speed: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    memory: Annotated[int, _parsed(quantities.memory)] | None = None
+
+
+class _Link(_Table):
+    source: str = Field(alias="from")
+    destination: str = Field(alias="to")
+    bandwidth: _BytesPerSecond | None = None
+    latency: _Seconds | None = None
+
+
+class _Model(_Table):
+    path: Annotated[str, Field(min_length=1)]
+    name: _Name | None = None
+    input_shapes: dict[str, list[Annotated[int, Field(ge=0)]]] = {}
+    scheme: Annotated[str, _parsed(_one_of(*SCHEMES))] = AUTO
+
+
+class _Content(_Table):
+    devices: Annotated[list[_Device], Field(min_length=1)]
+    bandwidth: _BytesPerSecond = quantities.bandwidth("1 Gbit/s")
+    latency: _Seconds = quantities.latency("100 us")
+    topology: Annotated[str, _parsed(_one_of(*(item.value for item in Topology)))] = Topology.MESH.value
+    links: list[_Link] = []
+    models: list[_Model] = []
+
+
+# ---------------------------------------------------------------------------------------------- mistakes
+
+_Mistake = tuple[Location, str, str | None]
+"""Where it is, what is expected, and what was found; None where there is nothing to show."""
+
+_EXPECTED: Mapping[str, str] = {
+    "list_type": "expected a list",
+    "dict_type": "expected keys with values",
+    "model_type": "expected keys with values",
+    "string_type": "expected a text",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "finite_number": "expected a finite number",
+    "greater_than": "expected a number above {gt}",
+    "greater_than_equal": "expected a number of {ge} or more",
+    "too_short": "expected at least one entry",
+    "string_too_short": "expected a text",
+}
+
+
+def _mistake(source: YamlSource, error: ErrorDetails) -> _Mistake:
+    location, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return location, "expected, but missing", None
+    if kind == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        suggestion = _suggestion(str(location[-1]), known)
+        return location, f"unknown key; expected one of {', '.join(known)}{suggestion}", None
+    expected = _EXPECTED.get(kind, "").format(**context) or error["msg"]
+    return location, expected, source.found(location)
+
+
+def _known_keys(table: Location) -> list[str]:
+    """The keys of the table at a location."""
+    entries: dict[str, type[_Table]] = {"devices": _Device, "links": _Link, "models": _Model}
+    model = entries[str(table[0])] if table else _Content
+    return [item.alias or name for name, item in model.model_fields.items()]
+
+
+def _suggestion(text: str, known: Iterable[str]) -> str:
+    lowered = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(text.lower(), lowered, n=1)
+    return f" (did you mean '{lowered[close[0]]}'?)" if close else ""
+
+
+def _duplicates(content: _Content) -> list[_Mistake]:
+    found: list[_Mistake] = []
+    for article, key in (("a", "name"), ("an", "address")):
+        seen: set[str] = set()
+        for at, device in enumerate(content.devices):
+            value = getattr(device, key)
+            if value in seen:
+                found.append(
+                    (("devices", at, key), f"expected {article} {key} that no other device has", value)
+                )
+            seen.add(value)
+    return found
+
+
+def _duplicate_models(models: Iterable[ModelEntry]) -> list[_Mistake]:
+    found: list[_Mistake] = []
+    seen: set[str] = set()
+    for at, model in enumerate(models):
+        if model.name in seen:
+            found.append((("models", at, "name"), "expected a name that no other model has", model.name))
+        seen.add(model.name)
+    return found
+
+
+def _unknown_link_ends(content: _Content) -> list[_Mistake]:
+    names = [device.name for device in content.devices]
+    found: list[_Mistake] = []
+    for at, link in enumerate(content.links):
+        for key, name in (("from", link.source), ("to", link.destination)):
+            if name not in names:
+                expected = f"expected the name of a device{_suggestion(name, names)}"
+                found.append((("links", at, key), expected, name))
+        if link.source == link.destination:
+            found.append((("links", at, "to"), "expected another device than 'from'", link.destination))
+    return found
+
+
+def _invalid(source: YamlSource, mistakes: list[_Mistake]) -> FlexPieError:
+    lines = []
+    for location, expected, found in mistakes:
+        where = f"{source.path}:{source.line(location)}: {source.field(location)}: "
+        lines.append(where + expected + ("" if found is None else f", found {found!r}"))
+    return FlexPieError(ErrorCode.INVALID_CLUSTER, "\n".join(lines) + ".", _REMEDY)
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def _entry(source: YamlSource, model: _Model) -> ModelEntry:
+    path = (source.path.parent / Path(model.path).expanduser()).absolute()
+    shapes = {name: tuple(shape) for name, shape in model.input_shapes.items()}
+    return ModelEntry(model.name or path.stem, path, shapes, model.scheme)
+
+
+def _cluster(content: _Content) -> Cluster:
+    links = {
+        (link.source, link.destination): Link(
+            content.bandwidth if link.bandwidth is None else link.bandwidth,
+            content.latency if link.latency is None else link.latency,
+        )
+        for link in content.links
+    }
+    devices = tuple(Device(item.name, item.address, item.speed, item.memory) for item in content.devices)
+    return Cluster(devices, Link(content.bandwidth, content.latency), Topology(content.topology), links)

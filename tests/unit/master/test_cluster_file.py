@@ -1,0 +1,189 @@
+"""A cluster file is read into a cluster and models, and every mistake is named with its line."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from flexpie.core.cluster import Cluster, Device, Link, Topology
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.master.cluster_file import ClusterFile, ModelEntry, read_cluster_file
+
+FULL = """\
+    devices:
+      - name: pi-1
+        address: 10.0.0.1:50051
+      - {name: jetson, address: "[fd00::1]:50052", speed: 2.5, memory: 2 GiB}
+    bandwidth: 500 Mbit/s
+    latency: 50 us
+    topology: ring
+    links:
+      - {from: pi-1, to: jetson, bandwidth: 100 Mbit/s}
+      - {from: jetson, to: pi-1, latency: 0.2 ms}
+    models:
+      - path: models/resnet18.onnx
+      - name: bert
+        path: /srv/bert-base.onnx
+        input_shapes: {input_ids: [1, 128], scalar: []}
+        scheme: InH
+"""
+DEVICES = "devices:\n  - {name: a, address: 'localhost:1'}\n  - {name: b, address: 'localhost:2'}\n"
+
+
+def _read(folder: Path, text: str) -> ClusterFile:
+    path = folder / "cluster.yaml"
+    path.write_text(textwrap.dedent(text))
+    return read_cluster_file(path)
+
+
+def _mistake(folder: Path, content: bytes | str, *, require_models: bool = False) -> str:
+    path = folder / "cluster.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else textwrap.dedent(content).encode())
+    with pytest.raises(FlexPieError) as caught:
+        read_cluster_file(path, require_models=require_models)
+    assert caught.value.code is ErrorCode.INVALID_CLUSTER
+    assert "docs/cluster-file.md" in caught.value.remedy
+    return caught.value.message.replace(f"{folder}/", "")
+
+
+def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
+    read = _read(tmp_path, FULL)
+    default = Link(500e6 / 8, 50e-6)
+    assert read.cluster == Cluster(
+        devices=(Device("pi-1", "10.0.0.1:50051"), Device("jetson", "[fd00::1]:50052", 2.5, 2 * 2**30)),
+        link=default,
+        topology=Topology.RING,
+        links={("pi-1", "jetson"): Link(100e6 / 8, 50e-6), ("jetson", "pi-1"): Link(500e6 / 8, 0.2e-3)},
+    )
+    assert read.models == (
+        ModelEntry("resnet18", tmp_path / "models/resnet18.onnx"),
+        ModelEntry("bert", Path("/srv/bert-base.onnx"), {"input_ids": (1, 128), "scalar": ()}, "InH"),
+    )
+
+
+def test_devices_alone_are_enough(tmp_path: Path) -> None:
+    read = _read(tmp_path, DEVICES + "models:\nlinks: null\n")
+    assert read.cluster.link == Link(1e9 / 8, 100e-6)
+    assert read.cluster.topology is Topology.MESH
+    assert read.models == ()
+
+
+def test_texts_stay_texts(tmp_path: Path) -> None:
+    (device,) = _read(tmp_path, "devices:\n- name: no\n  address: 10:20\n").cluster.devices
+    assert device == Device("no", "10:20")
+
+
+def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/cluster-file.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert [device.name for device in _read(tmp_path, example).cluster.devices] == ["pi-1", "pi-2", "jetson"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1: expected a list of devices, found an empty file."),
+        ("# nothing\n", "1: expected a list of devices, found an empty file."),
+        ("hello\n", "1: expected keys with values, such as 'devices:', found 'hello'."),
+        ("- a\n", "1: expected keys with values, such as 'devices:', found 'a list'."),
+        ("devices: [\n", "2: expected YAML, found an error: "),
+        ("a: &x 1\nb: *x\n", "2: expected YAML, found an error: aliases are not supported."),
+        ("a: \x01\n", "1: expected YAML, found an error: "),
+        (b"devices:\n- \xff\xfe\n", "2: expected a text in UTF-8, found other bytes."),
+        (b" " * (1 << 21), " expected a cluster file of at most 1048576 bytes, found a larger one."),
+        ("{[1]: 2}\n", "1: expected a text as a key, found a list or a table."),
+        ("models: []\n", "1: devices: expected, but missing."),
+        ("devices: []\n", "1: devices: expected at least one entry, found 'a list'."),
+        ("devices: pi\n", "1: devices: expected a list, found 'pi'."),
+        ("devices:\n- pi\n", "2: devices[0]: expected keys with values, found 'pi'."),
+        ("devices:\n- name: a\n", "2: devices[0].address: expected, but missing."),
+        (
+            "devices:\n- name: a\n  address: x:1\n  name: b\n",
+            "4: name: expected once, found again (first on line 2).",
+        ),
+        (
+            "devices:\n- {name: a, address: 'x:1'}\n- {name: a,\n   address: 'x:1'}\n",
+            "3: devices[1].name: expected a name that no other device has, found 'a'\n"
+            "cluster.yaml:4: devices[1].address: expected an address that no other device has, found 'x:1'.",
+        ),
+        (
+            "devices:\n- name: a\n  address: 10.0.0.2:99999\n",
+            "3: devices[0].address: expected host:port with a port from 1 to 65535, found '10.0.0.2:99999'.",
+        ),
+        ("devices:\n- name: a\n  address: pi\n", "3: devices[0].address: expected host:port, such as"),
+        ("devices:\n- name: a\n  address: ::1:5\n", "3: devices[0].address: expected host:port, such as"),
+        ("devices:\n- name: a\n  address: http://x:5\n", "3: devices[0].address: expected host:port,"),
+        ("devices:\n- name: a\n  address: [1]\n", "3: devices[0].address: expected host:port,"),
+        (
+            DEVICES + "bandwith: 1 Gbit/s\n",
+            "4: bandwith: unknown key; expected one of devices, bandwidth, latency, topology, links, "
+            "models (did you mean 'bandwidth'?).",
+        ),
+        (
+            "devices:\n- name: a\n  address: x:1\n  Memory: 2 GiB\n",
+            "4: devices[0].Memory: unknown key; expected one of name, address, speed, memory "
+            "(did you mean 'memory'?).",
+        ),
+        (
+            DEVICES + "bandwidth: 1 GB/s\n",
+            "4: bandwidth: expected a bandwidth such as '1 Gbit/s' or '500 Mbit/s' "
+            "(units: bit/s, kbit/s, Mbit/s, Gbit/s), found '1 GB/s'.",
+        ),
+        (DEVICES + "bandwidth: 0 Gbit/s\n", "4: bandwidth: expected a bandwidth such as"),
+        (DEVICES + "latency: 5\n", "4: latency: expected a time such as '50 us' or '0.2 ms' (units:"),
+        (DEVICES + "latency: -5 us\n", "4: latency: expected a time such as"),
+        (DEVICES + "latency: 1e999 us\n", "4: latency: expected a time such as"),
+        (DEVICES + "topology: Mesh\n", "4: topology: expected one of mesh, ring, star (did you mean 'me"),
+        (DEVICES + "links:\n- {from: a, to: c}\n", "5: links[0].to: expected the name of a device,"),
+        (DEVICES + "links:\n- {from: a, to: a}\n", "5: links[0].to: expected another device than 'from'"),
+        ("devices:\n- {name: a, address: 'x:1', speed: fast}\n", "2: devices[0].speed: expected a number,"),
+        ("devices:\n- {name: a, address: 'x:1', speed: 0}\n", "2: devices[0].speed: expected a number a"),
+        ("devices:\n- {name: a, address: 'x:1', speed: nan}\n", "2: devices[0].speed: expected a finite"),
+        ("devices:\n- {name: a, address: 'x:1', memory: 2}\n", "2: devices[0].memory: expected a size s"),
+        ("devices:\n- {name: a/b, address: 'x:1'}\n", "2: devices[0].name: expected a name: 1 to 128"),
+        (DEVICES + "models:\n- name: x\n", "5: models[0].path: expected, but missing."),
+        (
+            DEVICES + "models:\n- {path: a.onnx}\n- {path: b/a.onnx}\n",
+            "6: models[1].name: expected a name that no other model has, found 'a'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes:\n    x: [1, -1]\n",
+            "7: models[0].input_shapes.x[1]: expected a number of 0 or more, found '-1'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [N]}\n",
+            "6: models[0].input_shapes.x[0]: expected a whole number, found 'N'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  scheme: inh\n",
+            "6: models[0].scheme: expected one of auto, InH, InW, OutC, Grid2D (did you mean 'InH'?), "
+            "found 'inh'.",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: bytes | str, expected: str) -> None:
+    message = _mistake(tmp_path, text)
+    assert message.startswith(f"cluster.yaml:{expected}")
+    assert message.endswith(".")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        FlexPieError, match=r"absent\.yaml: expected a readable cluster file, found: No such file"
+    ):
+        read_cluster_file(tmp_path / "absent.yaml")
+
+
+def test_a_folder_is_no_cluster_file(tmp_path: Path) -> None:
+    with pytest.raises(FlexPieError, match="expected a readable cluster file, found: Is a directory"):
+        read_cluster_file(tmp_path)
+
+
+def test_a_missing_model_file_is_a_mistake_only_for_who_serves_it(tmp_path: Path) -> None:
+    text = DEVICES + "models:\n- path: absent.onnx\n"
+    _read(tmp_path, text)
+    message = _mistake(tmp_path, text, require_models=True)
+    assert message == "cluster.yaml:5: models[0].path: expected an existing file, found 'absent.onnx'."
