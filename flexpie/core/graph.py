@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Union
 
 from flexpie.core.tensor import TensorSpec
 
-AttributeValue = Union[int, float, str, tuple[int, ...], tuple[float, ...], tuple[str, ...]]
+AttributeValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 """Attributes that a rule can read. Tensors and sub-graphs stay with the compiler, in the original node."""
 
 Constant = tuple[int, ...]
@@ -109,7 +108,7 @@ class LayerGraph:
 
     @cached_property
     def _live(self) -> tuple[tuple[str, ...], ...]:
-        born = {name: 0 for name in self.inputs} | {name: index + 1 for name, index in self.producer.items()}
+        born = dict.fromkeys(self.inputs, 0) | {name: index + 1 for name, index in self.producer.items()}
         cuts: list[list[str]] = [[] for _ in range(len(self.layers) + 1)]
         for name, first in born.items():
             for cut in range(first, min(self.last_use(name), len(self.layers)) + 1):
@@ -119,7 +118,13 @@ class LayerGraph:
     @cached_property
     def signature(self) -> str:
         """SHA-256 (hex) of structure and shapes: equal graphs have equal plans."""
-        text = repr((self.inputs, self.outputs, sorted((t.name, t.shape, t.dtype.value) for t in self.tensors.values())))
+        text = repr(
+            (
+                self.inputs,
+                self.outputs,
+                sorted((t.name, t.shape, t.dtype.value) for t in self.tensors.values()),
+            )
+        )
         body = repr([(op.op_type, op.domain, op.version, op.inputs, op.outputs, sorted(op.attributes.items()))
                      for op in self.operators()])  # fmt: skip
         return hashlib.sha256((text + body).encode()).hexdigest()

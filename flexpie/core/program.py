@@ -7,7 +7,6 @@ of the inputs that the devices need and receives the regions of the outputs; it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType
@@ -94,7 +93,7 @@ class Release:
     values: tuple[int, ...]
 
 
-Step = Union[Feed, Send, Receive, Assemble, Run, Release]
+Step = Feed | Send | Receive | Assemble | Run | Release
 
 
 @dataclass(frozen=True, slots=True)

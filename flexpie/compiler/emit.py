@@ -1,0 +1,197 @@
+"""From subgraph specifications to ONNX subgraphs with sliced weights, and the package that a device gets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from flexpie.compiler.blobs import Blob, array_bytes, blob_of
+from flexpie.compiler.imported import ImportedModel
+from flexpie.compiler.layers import ONNX_TYPES, tensor_value_info
+from flexpie.compiler.lower import Lowered, SubgraphSpec
+from flexpie.core.footprint import OperatorPart
+from flexpie.core.graph import AttributeValue
+from flexpie.core.program import BlobRef, DeviceProgram, SubgraphRef
+from flexpie.core.region import Region
+from flexpie.core.rules import bind, rule_for
+
+INLINE_BYTES = 1024
+"""Weights up to this size travel inside the subgraph; larger ones are blobs of their own, shared by content."""
+
+
+def emit(model: ImportedModel, lowered: Lowered) -> tuple[tuple[DeviceProgram | None, ...], Mapping[str, Blob]]:
+    """The devices' programs with their subgraphs, and every blob they refer to, by hash."""
+    emitter = _Emitter(model)
+    programs = []
+    for program, specs in zip(lowered.programs, lowered.subgraphs, strict=True):
+        refs = tuple(emitter.subgraph(spec) for spec in specs)
+        programs.append(None if program is None else dataclasses.replace(program, subgraphs=refs))
+    return tuple(programs), emitter.blobs
+
+
+@dataclass
+class _Emitter:
+    model: ImportedModel
+    blobs: dict[str, Blob] = field(default_factory=dict)
+    """By hash."""
+    cut: dict[tuple[str, Region], BlobRef] = field(default_factory=dict)
+    """Weight slices that were hashed already; devices that need the same slice share the blob."""
+
+    def subgraph(self, spec: SubgraphSpec) -> SubgraphRef:
+        writer = _SubgraphWriter(self, spec)
+        proto = writer.write()
+        content = proto.SerializeToString(deterministic=True)
+        blob = blob_of(lambda: memoryview(content))
+        self.blobs[blob.ref.sha256] = blob
+        return SubgraphRef(spec.name, blob.ref, tuple(dict.fromkeys(writer.weights)))
+
+    def weight_blob(self, name: str, region: Region) -> BlobRef:
+        key = (name, region)
+        if key not in self.cut:
+            blob = blob_of(lambda: array_bytes(weight_slice(self.model, name, region)))
+            self.blobs.setdefault(blob.ref.sha256, blob)
+            self.cut[key] = blob.ref
+        return self.cut[key]
+
+
+def weight_slice(model: ImportedModel, name: str, region: Region) -> np.ndarray:
+    """The values of a region of a weight; a view where the file's own memory has them."""
+    array: np.ndarray = model.weights[name].numpy()
+    return array[region.relative_to(Region.whole(array.shape))]
+
+
+class _SubgraphWriter:
+    """Writes one subgraph. A name always stands for one region of a tensor; other regions of it get longer names."""
+
+    def __init__(self, emitter: _Emitter, spec: SubgraphSpec) -> None:
+        self._emitter = emitter
+        self._model = emitter.model
+        self._graph = emitter.model.graph
+        self._spec = spec
+        self._regions: dict[str, Region] = dict(spec.inputs)
+        self._made: set[str] = set()
+        self.proto = onnx.GraphProto(name=spec.name)
+        self.weights: list[BlobRef] = []
+
+    def write(self) -> onnx.ModelProto:
+        for name, region in self._spec.inputs:
+            self.proto.input.append(self._declare(name, region))
+        for part in self._spec.parts:
+            self._write_part(part)
+        for name, region in self._spec.outputs:
+            assert self._regions[name] == region
+            self.proto.output.append(self._declare(name, region))
+        model = onnx.ModelProto(ir_version=max(self._model.ir_version, 4), graph=self.proto)
+        model.producer_name = "flexpie"
+        model.opset_import.extend(
+            onnx.OperatorSetIdProto(domain=domain, version=version)
+            for domain, version in sorted(self._model.opset_imports.items())
+        )
+        return model
+
+    def _declare(self, name: str, region: Region) -> onnx.ValueInfoProto:
+        return tensor_value_info(name, self._graph.tensors[name].dtype, region.shape)
+
+    def _write_part(self, part: OperatorPart) -> None:
+        operator = part.operator
+        form = rule_for(operator).local_form(bind(self._graph, operator), part.produced, part.needed)
+        original = self._model.nodes[operator.name]
+        inputs: list[str] = []
+        for index, name in enumerate(operator.inputs):
+            if index in form.constants:
+                local = self._integers(f"{operator.name}/{index}", form.constants[index])
+            elif not name:
+                local = ""
+            else:
+                region = part.needed[index]
+                if region is None and _is_variadic(original, index):
+                    continue
+                local = "" if region is None else self._input(name, region)
+            if index < len(original.input):  # the others are captured by sub-graphs under their own names
+                inputs.append(local)
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        node.name = operator.name
+        del node.input[:], node.output[:]
+        node.input.extend(inputs)
+        node.output.extend(
+            name if region is not None else "" for name, region in zip(operator.outputs, part.produced, strict=True)
+        )
+        _set_attributes(node, form.attributes)
+        self.proto.node.append(node)
+        for name, region in zip(operator.outputs, part.produced, strict=True):
+            if name and region is not None:
+                self._regions[name] = region
+
+    def _input(self, name: str, region: Region) -> str:
+        """Name under which exactly this region of a tensor is there, cutting it where needed."""
+        if name in self._graph.weights:
+            return self._weight(name, region)
+        have = self._regions[name]
+        if have == region:
+            return name
+        local = f"{name}{region}"
+        if local not in self._made:
+            self._made.add(local)
+            self._slice(name, local, have, region)
+        return local
+
+    def _slice(self, name: str, local: str, have: Region, region: Region) -> None:
+        axes = [axis for axis in range(len(have)) if have[axis] != region[axis]]
+        starts = [region[axis].start - have[axis].start for axis in axes]
+        stops = [region[axis].stop - have[axis].start for axis in axes]
+        if self._model.opset_imports.get("", 0) < 10:  # attributes then, inputs since
+            self.proto.node.append(
+                onnx.helper.make_node("Slice", [name], [local], name=local, axes=axes, starts=starts, ends=stops)
+            )
+            return
+        words = [self._integers(f"{local}/{word}", values) for word, values in
+                 (("starts", starts), ("ends", stops), ("axes", axes))]  # fmt: skip
+        self.proto.node.append(onnx.helper.make_node("Slice", [name, *words], [local], name=local))
+
+    def _weight(self, name: str, region: Region) -> str:
+        spec = self._graph.tensors[name]
+        local = name if region == spec.whole else f"{name}{region}"
+        if local in self._made:
+            return local
+        self._made.add(local)
+        nbytes = region.size * spec.dtype.itemsize
+        tensor = self.proto.initializer.add(name=local, data_type=ONNX_TYPES[spec.dtype], dims=region.shape)
+        if self._model.weights[name].dtype.name == "STRING":
+            tensor.string_data.extend(bytes(item) for item in weight_slice(self._model, name, region).flatten())
+        elif nbytes <= INLINE_BYTES:
+            tensor.raw_data = bytes(array_bytes(weight_slice(self._model, name, region)))
+        else:
+            ref = self._emitter.weight_blob(name, region)
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (("location", ref.sha256), ("offset", "0"), ("length", str(ref.nbytes))):
+                tensor.external_data.add(key=key, value=value)
+            self.weights.append(ref)
+        return local
+
+    def _integers(self, name: str, values: tuple[int, ...] | list[int]) -> str:
+        if name not in self._made:
+            self._made.add(name)
+            array = np.asarray(values, dtype=np.int64)
+            self.proto.initializer.append(onnx.numpy_helper.from_array(array, name))
+        return name
+
+
+def _is_variadic(node: onnx.NodeProto, index: int) -> bool:
+    """Whether an input belongs to the operator's open-ended list, so that it can be left away altogether."""
+    formal = onnx.defs.get_schema(node.op_type, domain=node.domain).inputs
+    last = formal[min(index, len(formal) - 1)]
+    return bool(last.option == onnx.defs.OpSchema.FormalParameterOption.Variadic)
+
+
+def _set_attributes(node: onnx.NodeProto, changes: Mapping[str, AttributeValue | None]) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name not in changes]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.attribute.extend(
+        onnx.helper.make_attribute(name, value) for name, value in changes.items() if value is not None
+    )

@@ -1,0 +1,30 @@
+"""What is known of a model after import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from flexpie.core.graph import LayerGraph
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A layer graph together with the nodes and weights that its subgraphs are cut from."""
+
+    graph: LayerGraph
+    nodes: Mapping[str, onnx.NodeProto]
+    """By operator name."""
+    weights: Mapping[str, ir.TensorProtocol]
+    """By tensor name. Values stay where the file has them (in memory or mapped) until a slice is cut."""
+    opset_imports: Mapping[str, int]
+    """Operator-set version by domain."""
+    ir_version: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(tensor.nbytes for tensor in self.weights.values())

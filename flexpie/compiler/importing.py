@@ -1,0 +1,83 @@
+"""From a file to a layer graph: load, fold, infer shapes, link operators into layers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from onnxscript.optimizer import optimize_ir
+
+from flexpie.compiler.imported import ImportedModel
+from flexpie.compiler.layers import build_graph
+from flexpie.compiler.loading import file_digest, load_model
+from flexpie.compiler.skeleton import skeleton
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+logger = logging.getLogger(__name__)
+
+
+def import_model(
+    path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None, name: str | None = None
+) -> ImportedModel:
+    """Read an ONNX file into an `ImportedModel`.
+
+    requires: an ONNX file; a shape for each input whose dimensions the file leaves open.
+    ensures: every tensor has a known shape, constants are folded, BatchNormalization is folded into the convolution
+    in front of it, every operator belongs to one layer.
+
+    Raises
+    ------
+    FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL or INVALID_SHAPE.
+    """
+    model = load_model(path, input_shapes)
+    passes.RemoveInitializersFromInputsPass()(model)
+    _infer(path, model)
+    model = _simplify(path, model)
+    _infer(path, model)
+    return build_graph(model, name or path.stem, file_digest(path))
+
+
+def _simplify(path: Path, model: ir.Model) -> ir.Model:
+    """Fold constants and BatchNormalization, drop dead and duplicate nodes, with the onnx project's own optimiser."""
+    before = model.clone()  # shares the weights
+    try:
+        optimize_ir(model)
+    except Exception as error:  # an optimiser's defect must not cost the user the model
+        logger.warning("%s: simplifying failed (%s); the model is used as it is", path.name, error)
+        model = before
+    for entry in (
+        passes.InlinePass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    ):
+        entry(model)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.TopologicalSortPass()(model)
+    return model
+
+
+def _infer(path: Path, model: ir.Model) -> None:
+    """Write inferred shapes and types into the model's values."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton(model), strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        text = " ".join(str(error).split())[:400]
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"The types or shapes of {path.name} contradict each other: {text}.",
+            "Check the given input shapes, or export the model again.",
+        ) from error
+    known = {info.name: info for info in (*inferred.graph.value_info, *inferred.graph.output)}
+    for node in model.graph:
+        for value in node.outputs:
+            info = known.get(value.name or "")
+            if info is None or not info.type.HasField("tensor_type"):
+                continue
+            found = ir.from_proto(info)
+            if found.shape is not None and (value.shape is None or not value.shape.is_static()):
+                value.shape = found.shape
+            if value.dtype is None:
+                value.type = found.type

@@ -1,0 +1,195 @@
+"""Opening a model file: what can be wrong with it, told in words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx.defs import onnx_opset_version
+
+from flexpie.compiler.skeleton import skeleton
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+_DEFAULT_DOMAINS = {"", "ai.onnx"}
+
+
+def load_model(path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+    """Open an ONNX file and fix the shapes of its inputs.
+
+    Weights are not copied: they stay in the parsed message, or mapped in their external files.
+
+    Raises
+    ------
+    FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL or INVALID_SHAPE, with the cause and a remedy.
+    """
+    proto = _parse(path)
+    _check_opsets(path, proto)
+    _check_external_data(path, proto)
+    model = _to_ir(path, proto)
+    _fix_input_shapes(path, model, dict(input_shapes or {}))
+    try:
+        onnx.checker.check_model(skeleton(model))
+    except onnx.checker.ValidationError as error:
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"{path.name} is not a valid ONNX model: {_first_lines(error)}.",
+            "Export the model again, or check it with onnx.checker.check_model.",
+        ) from error
+    return model
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(path)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _first_lines(error: Exception) -> str:
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return (text[:400] + "…" if len(text) > 400 else text).rstrip(".")
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    if not path.exists():
+        raise FlexPieError(ErrorCode.INVALID_MODEL, f"There is no file {path}.", "Check the path.")
+    if not path.is_file():
+        raise FlexPieError(ErrorCode.INVALID_MODEL, f"{path} is not a file.", "Give the path of an .onnx file.")
+    not_onnx = FlexPieError(
+        ErrorCode.INVALID_MODEL,
+        f"{path.name} is not an ONNX file, or it is truncated ({path.stat().st_size} bytes).",
+        "Check that the whole file was copied, and that it is the .onnx file and not an archive or a checkpoint.",
+    )
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except DecodeError as error:
+        raise not_onnx from error
+    except OSError as error:
+        raise FlexPieError(ErrorCode.INVALID_MODEL, f"{path} cannot be read: {error.strerror or error}.") from error
+    if not proto.ir_version or not proto.opset_import or not (proto.graph.node or proto.graph.output):
+        raise not_onnx
+    return proto
+
+
+def _check_opsets(path: Path, proto: onnx.ModelProto) -> None:
+    for entry in proto.opset_import:
+        if entry.domain in _DEFAULT_DOMAINS and not 1 <= entry.version <= onnx_opset_version():
+            raise FlexPieError(
+                ErrorCode.UNSUPPORTED_MODEL,
+                f"{path.name} uses operator set {entry.version}; this installation knows 1 to {onnx_opset_version()}.",
+                "Export the model with an older opset, or upgrade onnx and onnxruntime on the master and the workers.",
+            )
+    if proto.ir_version > onnx.IR_VERSION:
+        raise FlexPieError(
+            ErrorCode.UNSUPPORTED_MODEL,
+            f"{path.name} has IR version {proto.ir_version}; this installation knows up to {onnx.IR_VERSION}.",
+            "Upgrade onnx and onnxruntime on the master and the workers.",
+        )
+
+
+def external_files(proto: onnx.ModelProto) -> list[str]:
+    """Locations of external data that the model's initializers refer to, once each, in order."""
+    found: dict[str, None] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            found.update({entry.value: None for entry in tensor.external_data if entry.key == "location"})
+    return list(found)
+
+
+def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
+    folder = path.resolve().parent
+    for tensor in proto.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entry = {item.key: item.value for item in tensor.external_data}
+        location = entry.get("location", "")
+        file = folder / location
+        if not location or Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
+            raise FlexPieError(
+                ErrorCode.INVALID_MODEL,
+                f"Weight {tensor.name} of {path.name} lies in {location!r}, outside of the model's folder.",
+                "Keep external data beside the model file.",
+            )
+        if not file.is_file():
+            raise FlexPieError(
+                ErrorCode.INVALID_MODEL,
+                f"The external data {location!r} of {path.name} is missing from {folder} (weight {tensor.name}).",
+                "Copy the data file beside the model file.",
+            )
+        end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+        if file.stat().st_size < end:
+            raise FlexPieError(
+                ErrorCode.INVALID_MODEL,
+                f"The external data {location!r} of {path.name} is truncated: weight {tensor.name} ends at byte "
+                f"{end}, the file at {file.stat().st_size}.",
+                "Copy the data file again.",
+            )
+
+
+def _to_ir(path: Path, proto: onnx.ModelProto) -> ir.Model:
+    try:
+        model = ir.from_proto(proto)
+        ir.external_data.set_base_dir(model.graph, path.resolve().parent)
+    except Exception as error:  # onnx_ir raises many types for a message that contradicts itself
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL, f"{path.name} is not a valid ONNX model: {_first_lines(error)}."
+        ) from error
+    return model
+
+
+def _fix_input_shapes(path: Path, model: ir.Model, given: dict[str, Sequence[int]]) -> None:
+    weights = set(model.graph.initializers)
+    inputs = [value for value in model.graph.inputs if value.name not in weights]
+    names = [value.name or "" for value in inputs]
+    for name in given:
+        if name not in names:
+            raise FlexPieError(
+                ErrorCode.INVALID_SHAPE,
+                f"A shape is given for {name!r}, but {path.name} has no such input.",
+                f"Its inputs are: {', '.join(names) or 'none'}.",
+            )
+    for value in inputs:
+        if not isinstance(value.type, ir.TensorType):
+            raise FlexPieError(
+                ErrorCode.UNSUPPORTED_MODEL,
+                f"Input {value.name} of {path.name} is not a tensor but {value.type}.",
+                "Only models whose inputs are tensors can be served.",
+            )
+        value.shape = ir.Shape(_fixed_shape(path, value, given.get(value.name or "")))
+
+
+def _fixed_shape(path: Path, value: ir.Value, given: Sequence[int] | None) -> list[int]:
+    declared = None if value.shape is None else list(value.shape)
+    if given is None:
+        if declared is None or any(not isinstance(dim, int) or dim < 0 for dim in declared):
+            shown = "of unknown rank" if declared is None else f"[{', '.join(str(dim) for dim in declared)}]"
+            raise FlexPieError(
+                ErrorCode.INVALID_SHAPE,
+                f"Input {value.name} of {path.name} has open dimensions: {shown}.",
+                f"Give its shape: `--shape {value.name}=1x3x224x224` on the command line, or `input_shapes` of the "
+                "model in cluster.yaml.",
+            )
+        return [int(dim) for dim in declared if isinstance(dim, int)]
+    fits = declared is None or (
+        len(declared) == len(given)
+        and all(not isinstance(dim, int) or dim == size for dim, size in zip(declared, given, strict=True))
+    )
+    if not fits or any(size < 0 for size in given):
+        raise FlexPieError(
+            ErrorCode.INVALID_SHAPE,
+            f"The shape {list(given)} given for input {value.name} contradicts {path.name}, "
+            f"which declares [{', '.join(str(dim) for dim in declared or [])}].",
+            "Give one size for each open dimension and the declared size for the others.",
+        )
+    return [int(size) for size in given]

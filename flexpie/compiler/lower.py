@@ -1,0 +1,124 @@
+"""From a plan to programs: who sends what to whom, what each device assembles and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flexpie.compiler.program_builder import ProgramBuilder
+from flexpie.core.exchange import Copy, copies_for
+from flexpie.core.footprint import Footprint, OperatorPart, crossing_tensors, owned_at_end, segment_footprints
+from flexpie.core.graph import LayerGraph
+from flexpie.core.plan import Plan, Segment
+from flexpie.core.program import MASTER, DeviceProgram
+from flexpie.core.region import Region
+
+
+@dataclass(frozen=True)
+class SubgraphSpec:
+    """The part of a segment that one device computes: what `emit` writes as an ONNX subgraph."""
+
+    name: str
+    parts: tuple[OperatorPart, ...]
+    """In running order."""
+    inputs: tuple[tuple[str, Region], ...]
+    """Activations and the regions that are fed."""
+    outputs: tuple[tuple[str, Region], ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The programs of a plan, and what their subgraphs compute."""
+
+    master: DeviceProgram
+    programs: tuple[DeviceProgram | None, ...]
+    """One per device of the plan; None for a device that takes no part."""
+    subgraphs: tuple[tuple[SubgraphSpec, ...], ...]
+    """Per device, in the order of its program's `Run` steps."""
+
+
+@dataclass
+class _Lowering:
+    graph: LayerGraph
+    builders: dict[int, ProgramBuilder]
+    """By device; `MASTER` too."""
+    owners: dict[str, Mapping[int, Region]] = field(default_factory=dict)
+    """Who owns which region of each live tensor."""
+    exchanges: int = 0
+
+    def feed_inputs(self) -> None:
+        master = self.builders[MASTER]
+        for name in self.graph.inputs:
+            whole = self.graph.tensors[name].whole
+            master.feed(name, whole)
+            self.owners[name] = {MASTER: whole}
+
+    def exchange(self, needs: Iterable[tuple[int, str, Region]]) -> None:
+        """Move what each device needs and does not hold: one message per pair of devices."""
+        messages: dict[tuple[int, int], list[Copy]] = {}
+        for device, tensor, region in needs:
+            held = self.builders[device].held_regions(tensor)
+            for copy in copies_for(tensor, device, region, held, self.owners[tensor]):
+                messages.setdefault((copy.source, copy.destination), []).append(copy)
+        count = len(self.builders) - 1
+        # Every source begins with its next neighbour, so that not all of them send to the same device first.
+        for source, destination in sorted(messages, key=lambda pair: (pair[0], (pair[1] - pair[0]) % (count + 1))):
+            self.builders[source].send(self.exchanges, destination, messages[source, destination])
+        for source, destination in sorted(messages, key=lambda pair: (pair[1], (pair[1] - pair[0]) % (count + 1))):
+            self.builders[destination].receive(self.exchanges, source, messages[source, destination])
+        self.exchanges += 1
+
+    def run_segment(self, index: int, segment: Segment) -> None:
+        footprints = segment_footprints(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
+        self.exchange(
+            (device, tensor, region)
+            for device, footprint in enumerate(footprints)
+            for tensor, region in sorted(footprint.wanted.items())
+        )
+        outputs = crossing_tensors(self.graph, segment.first, segment.stop)
+        for device, footprint in enumerate(footprints):
+            if footprint.parts:
+                self._run(f"segment{index}", device, footprint, outputs)
+        owned = owned_at_end(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
+        for tensor, regions in owned.items():
+            self.owners[tensor] = {d: region for d, region in enumerate(regions) if region is not None}
+
+    def _run(self, name: str, device: int, footprint: Footprint, outputs: tuple[str, ...]) -> None:
+        inputs = tuple(sorted(footprint.wanted.items()))
+        results = tuple((tensor, footprint.held[tensor]) for tensor in outputs if tensor in footprint.held)
+        spec = SubgraphSpec(name, tuple(reversed(footprint.parts)), inputs, results)
+        self.builders[device].run(spec)
+
+    def gather_outputs(self) -> None:
+        wanted = [(MASTER, name, self.graph.tensors[name].whole) for name in self.graph.outputs]
+        self.exchange(dict.fromkeys(wanted))
+        master = self.builders[MASTER]
+        master.outputs = [master.value_of(name, region) for _, name, region in wanted]
+
+    def start_silent_devices(self) -> None:
+        """A device begins with its first message; one that would get none from anybody gets an empty one."""
+        for device, builder in self.builders.items():
+            if device != MASTER and builder.steps and not builder.receives:
+                self.builders[MASTER].send_first(self.exchanges, device)
+                builder.receive_first(self.exchanges, MASTER)
+                self.exchanges += 1
+
+
+def lower(graph: LayerGraph, plan: Plan) -> Lowered:
+    """Programs for every device of a plan and for the master.
+
+    The plan's segments must follow one another and cover all layers.
+    """
+    devices = range(len(plan.devices))
+    lowering = _Lowering(graph, {device: ProgramBuilder(graph, device) for device in (MASTER, *devices)})
+    lowering.feed_inputs()
+    for index, segment in enumerate(plan.segments):
+        lowering.run_segment(index, segment)
+    lowering.gather_outputs()
+    lowering.start_silent_devices()
+    builders = lowering.builders
+    return Lowered(
+        master=builders[MASTER].finish(),
+        programs=tuple(builders[device].finish() if builders[device].steps else None for device in devices),
+        subgraphs=tuple(tuple(builders[device].subgraphs) for device in devices),
+    )

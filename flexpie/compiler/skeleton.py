@@ -1,0 +1,31 @@
+"""A model without its large weights: what the checker and shape inference need to see."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+SMALL_WEIGHT_BYTES = 4096
+"""Weights up to this size stay: shape inference reads target shapes, axes and pads from them."""
+
+
+def skeleton(model: ir.Model) -> onnx.ModelProto:
+    """The model as a message in which large weights are plain inputs; it can be checked and its shapes inferred
+    without copying any weight, whatever its size."""
+    graph = onnx.GraphProto(name=model.graph.name or "model")
+    graph.node.extend(ir.to_proto(node) for node in model.graph)
+    inputs = {value.name: value for value in model.graph.inputs}
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes <= SMALL_WEIGHT_BYTES:
+            small = graph.initializer.add()
+            small.CopyFrom(ir.to_proto(tensor))
+            small.name = name
+        else:
+            inputs[name] = value
+    graph.input.extend(ir.to_proto(value) for value in inputs.values())
+    graph.output.extend(ir.to_proto(value) for value in model.graph.outputs)
+    proto = onnx.ModelProto(ir_version=max(model.ir_version, 4), graph=graph)
+    proto.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items())
+    proto.functions.extend(ir.to_proto(function) for function in model.functions.values())
+    return proto

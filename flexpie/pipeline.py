@@ -1,0 +1,44 @@
+"""The whole pure path, from a model file to the packages that devices run. Read it from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexpie.compiler import Blob, ImportedModel, emit, import_model, lower
+from flexpie.core.cluster import Cluster
+from flexpie.core.plan import Plan
+from flexpie.core.program import DeviceProgram
+from flexpie.planner.planning import PlanningResult, make_plan
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What is pushed and run for a plan."""
+
+    plan: Plan
+    master: DeviceProgram
+    programs: tuple[DeviceProgram | None, ...]
+    """One per device of the plan; None for a device that takes no part."""
+    blobs: Mapping[str, Blob]
+    """Everything that the programs' subgraphs refer to, by SHA-256."""
+
+
+def import_file(
+    path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None, name: str | None = None
+) -> ImportedModel:
+    """ONNX file → layer graph with its nodes and weights."""
+    return import_model(path, input_shapes, name)
+
+
+def plan_model(model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> PlanningResult:
+    """Layer graph and cluster → plan."""
+    return make_plan(model.graph, cluster, scheme=scheme)
+
+
+def compile_plan(model: ImportedModel, plan: Plan) -> Compiled:
+    """Plan → programs with their ONNX subgraphs and weights."""
+    lowered = lower(model.graph, plan)
+    programs, blobs = emit(model, lowered)
+    return Compiled(plan, lowered.master, programs, blobs)
