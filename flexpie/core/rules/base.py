@@ -64,26 +64,37 @@ class LocalForm:
     attributes: Mapping[str, AttributeValue | None] = field(default_factory=dict)
     """Attributes to set; None removes one."""
     constants: Mapping[int, Constant] = field(default_factory=dict)
-    """Inputs (by index) to replace by an int64 vector with these values."""
+    """Inputs (by index) to replace, or to add at the end, by an int64 vector with these values. `needs` asks
+    for nothing (None) there."""
 
 
 class Rule(ABC):
     """What an operator family needs in order to compute a part of its output.
 
-    A rule is used in this order: `produces` rounds what is wanted to what can be computed at once, `needs` says
-    which region of every input (weights included) that takes, and `local_form` how the node changes to map exactly
-    those input regions to exactly those output regions.
+    A rule is used in this order: `produces` rounds what is wanted to what can be computed at once, `needs`
+    says which region of every input (weights included) that takes, and `local_form` how the node changes to
+    map exactly those input regions to exactly those output regions.
     """
 
-    linkable: bool = False
-    """Whether the operator maps each element of its activations to the same place of its output, so that it can
-    be linked to the layer in front of it without any cost in choice of schemes."""
+    def supports(self, bound: BoundOperator) -> bool:
+        """Whether the rule knows this use of the operator; `rule_for` computes it whole where not.
+
+        The other methods are called only where this holds.
+        """
+        return has_elements(bound)
+
+    def links(self, bound: BoundOperator, input_index: int) -> bool:
+        """Whether this input has the output's shape and each output element reads the same place of it.
+
+        Such an operator can join the layer in front of it without any cost in choice of schemes.
+        """
+        return False
 
     def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
         """The smallest regions, around what is wanted, that can be computed at once.
 
-        `wanted` has at least one region; every region in it is inside its tensor. An output that cannot be left
-        away must get a region even when nobody wants it.
+        `wanted` has at least one region; every region in it is inside its tensor. An output that cannot be
+        left away must get a region even when nobody wants it.
         """
         return wanted
 
@@ -103,13 +114,71 @@ class Rule(ABC):
 class WholeRule(Rule):
     """An operator that is computed whole: slow, never wrong."""
 
+    def supports(self, bound: BoundOperator) -> bool:
+        """Always."""
+        return True
+
     def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
         """Every output, whole."""
         return tuple(None if spec is None else spec.whole for spec in bound.outputs)
 
     def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
         """Every input, whole."""
-        return tuple(None if spec is None else spec.whole for spec in bound.inputs)
+        return tuple(whole_inputs(bound))
+
+
+@dataclass(frozen=True)
+class GuardedRule(Rule):
+    """A rule where it supports the use of its operator, and `WholeRule` where it does not."""
+
+    rule: Rule
+
+    def supports(self, bound: BoundOperator) -> bool:
+        """Always."""
+        return True
+
+    def links(self, bound: BoundOperator, input_index: int) -> bool:
+        """As the rule in charge."""
+        return self._in_charge(bound).links(bound, input_index)
+
+    def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
+        """As the rule in charge."""
+        return self._in_charge(bound).produces(bound, wanted)
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """As the rule in charge."""
+        return self._in_charge(bound).needs(bound, produced)
+
+    def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
+        """As the rule in charge."""
+        return self._in_charge(bound).local_form(bound, produced, needed)
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """As the rule in charge."""
+        return self._in_charge(bound).flops(bound, produced)
+
+    def _in_charge(self, bound: BoundOperator) -> Rule:
+        return self.rule if self.rule.supports(bound) else _WHOLE
+
+
+_WHOLE = WholeRule()
+
+
+def has_elements(bound: BoundOperator) -> bool:
+    """Whether no tensor of the operator has size zero."""
+    return all(spec is None or spec.size > 0 for spec in (*bound.inputs, *bound.outputs))
+
+
+def sole(regions: Regions) -> Region:
+    """The region of the first output, which must be there."""
+    region = regions[0]
+    assert region is not None, "the first output must be produced"
+    return region
+
+
+def whole_inputs(bound: BoundOperator) -> list[Region | None]:
+    """Every input whole; None where it is omitted."""
+    return [None if spec is None else spec.whole for spec in bound.inputs]
 
 
 def bind(graph: LayerGraph, operator: Operator) -> BoundOperator:

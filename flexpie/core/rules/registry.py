@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flexpie.core.graph import Operator
-from flexpie.core.rules.base import Rule, WholeRule
+from flexpie.core.rules.base import GuardedRule, Rule, WholeRule
+from flexpie.core.rules.convolution import ConvRule
+from flexpie.core.rules.pointwise import BatchNormalizationRule, BroadcastRule, DropoutRule, UnaryRule
+from flexpie.core.rules.pooling import GlobalPoolRule, PoolRule
+
+
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
+_UNARY = _names("""
+    Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Elu Erf Exp Floor
+    Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu
+    Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Tan Tanh ThresholdedRelu
+""")
+
+_BROADCAST = _names("""
+    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max
+    Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+""")
+
+_FAMILIES: Mapping[Rule, list[str]] = {
+    UnaryRule(): _UNARY,
+    BroadcastRule(): _BROADCAST,
+    DropoutRule(): ["Dropout"],
+    BatchNormalizationRule(): ["BatchNormalization"],
+    ConvRule(): ["Conv"],
+    PoolRule(): ["MaxPool", "AveragePool", "LpPool"],
+    GlobalPoolRule(): ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"],
+}
+
+_RULES: Mapping[str, Rule] = {
+    op_type: GuardedRule(rule) for rule, op_types in _FAMILIES.items() for op_type in op_types
+}
+"""By operator type of the default operator set."""
 
 _WHOLE = WholeRule()
-
-_RULES: dict[str, Rule] = {}
-"""By operator type of the default operator set."""
 
 
 def rule_for(operator: Operator) -> Rule:

@@ -1,0 +1,62 @@
+"""Pooling: windows on the spatial axes, every channel for itself."""
+
+from __future__ import annotations
+
+import math
+
+from flexpie.core.region import Region
+from flexpie.core.rules.base import BoundOperator, LocalForm, Regions, Rule, has_elements, sole
+from flexpie.core.rules.windows import Window, local_pads, windows
+
+
+class PoolRule(Rule):
+    """MaxPool, AveragePool, LpPool: X [N, C, ...] to [N, C, ...]."""
+
+    def supports(self, bound: BoundOperator) -> bool:
+        """Not with indices (they count through the whole tensor) or contradicting shapes."""
+        if not has_elements(bound) or any(spec is not None for spec in bound.outputs[1:]):
+            return False
+        shape = bound.input(0).shape
+        return bound.output().shape[:2] == shape[:2] and windows(bound, self._kernel(bound)) is not None
+
+    def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
+        """Windows must meet the input."""
+        batch, channels, *spatial = sole(wanted)
+        rounded = [window.round(part) for window, part in zip(self._windows(bound), spatial, strict=True)]
+        return (Region((batch, channels, *rounded)), *[None] * (len(bound.outputs) - 1))
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """What lies under the windows."""
+        batch, channels, *spatial = sole(produced)
+        seen = [window.inputs(part) for window, part in zip(self._windows(bound), spatial, strict=True)]
+        return (Region((batch, channels, *seen)),)
+
+    def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
+        """Explicit pads. `ceil_mode` stays: away from the tensor's end the windows fit exactly and it says
+        nothing, and at the end the last window must be cut off, or counted, as in the whole."""
+        return LocalForm({"auto_pad": None, "pads": local_pads(self._windows(bound), sole(produced)[2:])})
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """One per window position and output element."""
+        return math.prod(self._kernel(bound)) * sole(produced).size
+
+    @staticmethod
+    def _kernel(bound: BoundOperator) -> tuple[int, ...]:
+        return bound.integers("kernel_shape") or ()
+
+    def _windows(self, bound: BoundOperator) -> tuple[Window, ...]:
+        geometry = windows(bound, self._kernel(bound))
+        assert geometry is not None, "used without asking supports()"
+        return geometry
+
+
+class GlobalPoolRule(Rule):
+    """GlobalAveragePool, GlobalMaxPool, GlobalLpPool: X [N, C, ...] to [N, C, 1, ...]."""
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """The spatial axes whole."""
+        return (Region((*sole(produced)[:2], *bound.input(0).whole[2:])),)
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """One per input element."""
+        return sole(produced).size * math.prod(bound.input(0).shape[2:])
