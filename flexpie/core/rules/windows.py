@@ -90,7 +90,9 @@ def windows(bound: BoundOperator, kernel: Sequence[int]) -> tuple[Window, ...] |
         begin, end = pads[axis], pads[axis + rank]
         if auto_pad in {"SAME_UPPER", "SAME_LOWER"}:
             extent = (kernel[axis] - 1) * dilations[axis] + 1
-            total = max(0, (counts[axis] - 1) * strides[axis] + extent - lengths[axis])
+            total = (counts[axis] - 1) * strides[axis] + extent - lengths[axis]
+            if total < 0:  # strides longer than windows: where windows begin differs between runtimes
+                return None
             begin, end = total // 2, total - total // 2
             if auto_pad == "SAME_LOWER":
                 begin, end = end, begin
