@@ -1,0 +1,201 @@
+"""Frames of the data plane, written and read by hand so that tensors are copied once on their way out and never on
+their way in. The bytes are exactly the protobuf encoding of ``Frame`` in peer.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Union
+
+from google.protobuf.message import DecodeError
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.wire.v1 import peer_pb2
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+ALIGNMENT = 16
+"""The payload begins at a multiple of this in the message; Python's bytes objects are aligned like this."""
+MAX_HEADER_BYTES = 64 * 1024
+
+_HEADER_TAG = 0x0A  # field 1, length-delimited
+_PAYLOAD_TAG = 0x12  # field 2, length-delimited
+_PADDING_TAG = 0x42  # field 8 of the header, length-delimited
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """One message of an exchange."""
+
+    exchange: int
+    source: int
+    """Index of the sending device, or `flexpie.core.program.MASTER`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop working on the request and forget it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The sender cannot finish the request."""
+
+    code: ErrorCode
+    message: str
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, error: FlexPieError) -> Failure:
+        """The failure that reports an error."""
+        return cls(error.code, error.message, error.remedy)
+
+    @property
+    def error(self) -> FlexPieError:
+        """The error that the failure reports."""
+        return FlexPieError(self.code, self.message, self.remedy)
+
+
+Content = Union[Data, Cancel, Failure]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message of the data plane."""
+
+    deployment_id: str
+    request_id: int
+    timeout_milliseconds: int
+    """Time left until the request's deadline when the frame was written; 0 is no deadline."""
+    content: Content
+    payload: memoryview = memoryview(b"")
+    """The parts' bytes, one after another."""
+
+
+def encode_frame(
+    deployment_id: str,
+    request_id: int,
+    timeout_milliseconds: int,
+    content: Content,
+    parts: Sequence[Buffer] = (),
+) -> bytes:
+    """The message for a stream; `parts` are contiguous buffers of bytes, copied once into it."""
+    payload_bytes = sum(map(len, parts))
+    header = peer_pb2.FrameHeader(
+        deployment_id=deployment_id,
+        request_id=request_id,
+        timeout_milliseconds=timeout_milliseconds,
+        payload_bytes=payload_bytes,
+    )
+    if isinstance(content, Data):
+        header.data.exchange = content.exchange
+        header.data.source = content.source
+        header.data.SetInParent()  # exchange 0 from device 0 is all default values
+    elif isinstance(content, Cancel):
+        header.cancel.reason = content.reason
+        header.cancel.SetInParent()
+    else:
+        header.failure.code = content.code.value
+        header.failure.message = content.message
+        header.failure.remedy = content.remedy
+    encoded = header.SerializeToString()
+    if not payload_bytes:
+        return b"".join((b"\x0a", _varint(len(encoded)), encoded))
+    length = _varint(payload_bytes)
+    encoded += _padding(len(encoded), 1 + len(length))
+    return b"".join((b"\x0a", _varint(len(encoded)), encoded, b"\x12", length, *parts))
+
+
+def decode_frame(message: bytes) -> Frame:
+    """The frame in a message; its payload is a view into it.
+
+    Raises ``CORRUPT_PACKAGE`` for anything that is not a complete frame.
+    """
+    try:
+        if not message or message[0] != _HEADER_TAG:
+            raise ValueError("no header")
+        length, start = _read_varint(message, 1)
+        stop = start + length
+        if length > MAX_HEADER_BYTES or stop > len(message):
+            raise ValueError("header of a wrong size")
+        header = peer_pb2.FrameHeader.FromString(message[start:stop])
+        payload = memoryview(message)[len(message) :]
+        if stop < len(message):
+            if message[stop] != _PAYLOAD_TAG:
+                raise ValueError("no payload behind the header")
+            length, start = _read_varint(message, stop + 1)
+            payload = memoryview(message)[start:]
+            if len(payload) != length:
+                raise ValueError(f"payload has {len(payload)} bytes instead of {length}")
+        if len(payload) != header.payload_bytes:
+            raise ValueError(f"payload has {len(payload)} bytes, the header says {header.payload_bytes}")
+        content = _content(header)
+    except (ValueError, DecodeError) as error:
+        raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"A message is not a frame: {error}.") from error
+    return Frame(header.deployment_id, header.request_id, header.timeout_milliseconds, content, payload)
+
+
+def unpack(payload: memoryview, lengths: Sequence[int]) -> list[memoryview]:
+    """Cut a payload into consecutive views of these lengths in bytes, which must add up to it."""
+    if sum(lengths) != len(payload):
+        raise FlexPieError(
+            ErrorCode.CORRUPT_PACKAGE, f"A payload has {len(payload)} bytes where {sum(lengths)} were expected."
+        )
+    views, start = [], 0
+    for length in lengths:
+        views.append(payload[start : start + length])
+        start += length
+    return views
+
+
+def _content(header: peer_pb2.FrameHeader) -> Content:
+    kind = header.WhichOneof("kind")
+    if kind == "data":
+        return Data(header.data.exchange, header.data.source)
+    if kind == "cancel":
+        return Cancel(header.cancel.reason)
+    if kind == "failure":
+        failure = header.failure
+        known = failure.code in ErrorCode.__members__
+        return Failure(
+            ErrorCode[failure.code] if known else ErrorCode.INTERNAL, failure.message, failure.remedy
+        )
+    raise ValueError("neither data, cancellation nor failure")
+
+
+def _padding(header_bytes: int, behind: int) -> bytes:
+    """The padding field that aligns the payload, given the bytes of the header without it and those between header
+    and payload."""
+    for size in range(ALIGNMENT + 3):
+        if size == 1:
+            continue  # tag and length already take two
+        total = header_bytes + size
+        if (1 + len(_varint(total)) + total + behind) % ALIGNMENT == 0:
+            return bytes((_PADDING_TAG, size - 2)) + bytes(size - 2) if size else b""
+    raise AssertionError("some padding always fits")
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _read_varint(message: bytes, start: int) -> tuple[int, int]:
+    """The number that begins at `start`, and where it ends."""
+    number = shift = 0
+    for position in range(start, min(start + 10, len(message))):
+        byte = message[position]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position + 1
+        shift += 7
+    raise ValueError("a length is cut off")

@@ -1,0 +1,59 @@
+"""Numbers and names that both ends of a connection must agree on, and the settings of its channel."""
+
+from __future__ import annotations
+
+from typing import Union
+
+PROTOCOL = 1
+"""Number of the protocol between master and workers; both ends must have the same."""
+
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""Default bound of one gRPC message."""
+CHUNK_BYTES = 1024 * 1024
+"""Bytes in one message of an upload."""
+MAX_TIMEOUT_SECONDS = 3600.0
+"""A request without a deadline gets this one, so that none stays for ever."""
+
+PROTOCOL_KEY = "flexpie-protocol"
+SOURCE_KEY = "flexpie-source"
+DEPLOYMENT_KEY = "flexpie-deployment"
+MASTER_KEY = "flexpie-master"
+"""Metadata keys of a data stream, explained in peer.proto."""
+MASTER_SOURCE = "master"
+"""What the master calls itself in the metadata."""
+
+ChannelOptions = list[tuple[str, Union[int, str]]]
+
+
+def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions:
+    """Options of every channel between FlexPie's processes.
+
+    Pings find a machine that vanished without closing its connection (power, cable) within ten seconds.
+    """
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", 5000),
+        ("grpc.keepalive_timeout_ms", 5000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.enable_http_proxy", 0),  # devices are on the local network
+    ]
+
+
+def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions:
+    """Options of every server of FlexPie."""
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", 5000),
+        ("grpc.keepalive_timeout_ms", 5000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.so_reuseport", 0),  # else two servers could share a port without noticing
+    ]
