@@ -1,0 +1,1 @@
+"""The checks and generators behind `make check` and `make proto`."""
