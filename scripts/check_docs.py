@@ -202,7 +202,7 @@ def simple_commands(line: str) -> Iterator[list[str]]:
 
 def check_command(words: list[str]) -> str | None:
     """Why a command cannot work; None for one that can, and for one that is not ours."""
-    name = Path(words[0]).name
+    name = words[0].rpartition("/")[2]
     if name in console_scripts():
         return complaint(run_help(name, *words[1:]))
     if name == "make":

@@ -41,7 +41,7 @@ def test_a_page_that_is_right_has_no_problem(tmp_path: Path) -> None:
 # Title
 
 See [the other page](other.md#a-code-heading-really), [above](#title), [the web](https://example.org/x) and
-`flexpie plan --devices 3`, or run `make help`. `flexpie.client` is no command.
+`flexpie plan --devices 3`, or run `make help`. `flexpie.client` and `flexpie/` are no commands.
 
 ```console
 $ flexpie plan --help
