@@ -1,0 +1,120 @@
+"""`flexpie infer`: one request to a running master, from arrays or pictures."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from flexpie.cli.console import json_option, master_option, print_json, reporting
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+if TYPE_CHECKING:
+    from flexpie.client import ModelInfo, TensorInfo
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@click.command()
+@click.argument("model")
+@click.argument("inputs", nargs=-1, required=True, metavar="[NAME=]FILE...")
+@master_option
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all outputs as .npz.")
+@click.option("--top", default=5, show_default=True, help="Largest values to show of each output.")
+@click.option("--plain", is_flag=True, help="Scale pictures to 0..1 only, without ImageNet's mean and deviation.")
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds until giving up.")
+@json_option
+@reporting
+def infer(
+    model: str, inputs: tuple[str, ...], address: str, output: Path | None, top: int, plain: bool, timeout: float,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Run MODEL once. Inputs are .npy or .npz files, or pictures where the model takes an image.
+
+    NAME= may be left away when the model has one input.
+    """
+    from flexpie.client import Client
+
+    with Client(address) as client:
+        info = client.model(model)
+        feeds = {}
+        for item in inputs:
+            feeds.update(_read_input(info, item, plain))
+        start = time.perf_counter()
+        outputs = client.infer(model, feeds, timeout=timeout)
+        seconds = time.perf_counter() - start
+    if output is not None:
+        np.savez(output, **outputs)
+    if as_json:
+        print_json({"model": model, "seconds": seconds,
+                    "outputs": {name: {"shape": list(array.shape), "dtype": str(array.dtype), "top": _top(array, top)}
+                                for name, array in outputs.items()}})  # fmt: skip
+        return
+    for name, array in outputs.items():
+        shown = ", ".join(f"{index}: {value:.4g}" for index, value in _top(array, top))
+        click.echo(f"{name} {array.dtype}{list(array.shape)}  {shown}")
+    click.echo(f"{seconds * 1e3:.1f} ms", err=True)
+
+
+def _read_input(info: ModelInfo, item: str, plain: bool) -> dict[str, npt.NDArray[Any]]:
+    """One command-line input as arrays by name."""
+    names = [tensor.name for tensor in info.inputs]
+    name, equals, text = item.partition("=")
+    if not equals or (name not in names and Path(item).exists()):
+        name, text = "", item
+    path = Path(text)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    if not name:
+        if len(names) != 1:
+            raise FlexPieError(
+                ErrorCode.INVALID_INPUT,
+                f"{info.name} has {len(names)} inputs; {item!r} does not say which one it is for.",
+                f"Write NAME=FILE with one of: {', '.join(names)}.",
+            )
+        name = names[0]
+    tensor = next((tensor for tensor in info.inputs if tensor.name == name), None)
+    if tensor is None:
+        raise FlexPieError(
+            ErrorCode.INVALID_INPUT, f"{info.name} has no input {name!r}.", f"Its inputs are: {', '.join(names)}."
+        )
+    if path.suffix.lower() in _PICTURES:
+        return {name: _picture(path, tensor, plain)}
+    try:
+        return {name: np.load(path, allow_pickle=False)}
+    except ValueError as error:
+        raise FlexPieError(
+            ErrorCode.INVALID_INPUT, f"{path} is neither a picture nor a .npy file ({error}).",
+            f"Save the array with numpy.save; {name} wants {tensor.dtype}{list(tensor.shape)}.",
+        ) from error  # fmt: skip
+
+
+def _picture(path: Path, tensor: TensorInfo, plain: bool) -> npt.NDArray[Any]:
+    shape = tensor.shape
+    if len(shape) != 4 or shape[1] not in (1, 3) or shape[2] != shape[3] or tensor.dtype != "float32":
+        raise FlexPieError(
+            ErrorCode.INVALID_INPUT,
+            f"Input {tensor.name} ({tensor.dtype}{list(shape)}) takes no picture.",
+            "Pictures are for float32 inputs [batch, 1 or 3, size, size]; give a .npy file.",
+        )
+    from flexpie_models import ImageInput, prepare_image
+
+    channels = int(shape[1])
+    mean, deviation = _IMAGENET if channels == 3 and not plain else ((0.0,) * channels, (1.0,) * channels)
+    picture = prepare_image(path, ImageInput(int(shape[2]), tuple(mean), tuple(deviation), channels))
+    return np.repeat(picture, int(shape[0]), axis=0)
+
+
+def _top(array: npt.NDArray[Any], count: int) -> list[tuple[int, float]]:
+    """The largest values of an output and their flat indices; none for strings."""
+    if array.dtype.kind not in "fiub" or array.size == 0:
+        return []
+    flat = array.reshape(-1).astype(np.float64)
+    order = np.argsort(-flat, kind="stable")[:count]
+    return [(int(index), float(flat[index])) for index in order]

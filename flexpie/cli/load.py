@@ -1,0 +1,97 @@
+"""`flexpie load` and `flexpie unload`: models of a running master."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flexpie.cli.console import json_option, master_option, print_json, reporting, scheme_option, shape_option
+
+if TYPE_CHECKING:
+    from flexpie.client import LoadProgress
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@master_option
+@click.option("--name", help="Name to serve it under; default: the file's.")
+@scheme_option
+@shape_option
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds until giving up.")
+@json_option
+@reporting
+def load(
+    model: Path,
+    address: str,
+    name: str | None,
+    scheme: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Upload MODEL to a running master, which plans it and deploys it to its workers."""
+    from flexpie.client import Client
+
+    with Client(address) as client, _Bars() as bars:
+        info = client.load(
+            model, name=name, input_shapes=dict(shapes), scheme=scheme, timeout=timeout, on_progress=bars.show
+        )
+    if as_json:
+        print_json({"name": info.name, "state": info.state, "deployment_id": info.deployment_id,
+                    "devices": list(info.devices), "segments": len(info.segments),
+                    "predicted_seconds": info.predicted_seconds,
+                    "single_device_seconds": info.single_device_seconds,
+                    "pushed_bytes": info.pushed_bytes})  # fmt: skip
+    else:
+        click.echo(
+            f"{info.name} is {info.state} on {', '.join(info.devices)}: {len(info.segments)} segments, "
+            f"predicted {info.predicted_seconds * 1e3:.1f} ms "
+            f"(best single device {info.single_device_seconds * 1e3:.1f} ms), pushed {info.pushed_bytes / 1e6:.1f} MB"
+        )
+
+
+@click.command()
+@click.argument("name")
+@master_option
+@reporting
+def unload(name: str, address: str) -> None:
+    """Stop serving the model NAME."""
+    from flexpie.client import Client
+
+    with Client(address) as client:
+        client.unload(name)
+    click.echo(f"{name} is unloaded", err=True)
+
+
+class _Bars:
+    """One progress bar on stderr for each stage of loading."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[amount]}"),
+            TimeRemainingColumn(), console=Console(stderr=True),
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, progress: LoadProgress) -> None:
+        if not progress.stage:
+            return
+        if progress.stage not in self._tasks:
+            self._tasks[progress.stage] = self._progress.add_task(progress.stage, amount="", total=None)
+        scale, unit = (1e6, "MB") if progress.unit == "bytes" else (1, progress.unit)
+        amount = f"{progress.done / scale:,.1f} of {progress.total / scale:,.1f} {unit}" if progress.total else ""
+        self._progress.update(
+            self._tasks[progress.stage], completed=progress.done, total=progress.total or None, amount=amount
+        )

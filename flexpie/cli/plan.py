@@ -1,0 +1,105 @@
+"""`flexpie plan`: what a cluster would do with a model, without touching it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flexpie.cli.console import json_option, print_json, reporting, scheme_option, shape_option
+
+if TYPE_CHECKING:
+    from flexpie.core.cluster import Cluster
+    from flexpie.core.graph import LayerGraph
+    from flexpie.planner.planning import PlanningResult
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--cluster", "cluster_path", required=True, type=click.Path(path_type=Path), help="Cluster file.")
+@scheme_option
+@shape_option
+@json_option
+@reporting
+def plan(
+    model: Path, cluster_path: Path, scheme: str, shapes: tuple[tuple[str, tuple[int, ...]], ...], as_json: bool
+) -> None:
+    """Plan MODEL for a cluster and tell what to expect. Works offline: no device is asked."""
+    from flexpie import pipeline
+    from flexpie.master.cluster_file import read_cluster_file
+
+    cluster = read_cluster_file(cluster_path).cluster
+    imported = pipeline.import_file(model, dict(shapes))
+    start = time.perf_counter()
+    result = pipeline.plan_model(imported, cluster, scheme)
+    search_seconds = time.perf_counter() - start
+    if as_json:
+        print_json(plan_summary(imported.graph, cluster, result, search_seconds))
+    else:
+        _print_plan(imported.graph, cluster, result, search_seconds)
+
+
+def plan_summary(graph: LayerGraph, cluster: Cluster, result: PlanningResult, search_seconds: float) -> dict[str, Any]:
+    """The plan as one JSON object; times in seconds."""
+    plan = result.plan
+    return {
+        "model": graph.name,
+        "devices": [cluster.devices[index].name for index in plan.participants],
+        "predicted_seconds": plan.predicted_seconds,
+        "single_device_seconds": result.single_device.predicted_seconds,
+        "search_seconds": search_seconds,
+        "gather_seconds": plan.gather_seconds,
+        "reason": result.reason,
+        "segments": [
+            {
+                "layers": [layer.name for layer in graph.layers[segment.first : segment.stop]],
+                "scheme": str(segment.scheme),
+                "shares": list(segment.shares),
+                "compute_seconds": max(cost.compute_seconds, default=0.0),
+                "exchange_seconds": cost.exchange_seconds,
+                "exchange_bytes": cost.exchange_bytes,
+            }
+            for segment, cost in zip(plan.segments, plan.costs, strict=True)
+        ],
+    }
+
+
+def _print_plan(graph: LayerGraph, cluster: Cluster, result: PlanningResult, search_seconds: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    plan = result.plan
+    table = Table(title=f"{graph.name}: {len(graph.layers)} layers in {len(plan.segments)} segments")
+    for column, justify in (("layers", "right"), ("first … last", "left"), ("scheme", "left"), ("devices", "left"),
+                            ("exchange before", "right"), ("", "right"), ("compute", "right")):  # fmt: skip
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for segment, cost in zip(plan.segments, plan.costs, strict=True):
+        layers = graph.layers[segment.first : segment.stop]
+        table.add_row(
+            str(len(layers)),
+            layers[0].name if len(layers) == 1 else f"{layers[0].name} … {layers[-1].name}",
+            segment.scheme.kind.value,
+            _shares(cluster, segment.scheme.device, segment.shares),
+            f"{cost.exchange_bytes / 1e3:,.1f} kB",
+            f"{cost.exchange_seconds * 1e3:.2f} ms",
+            f"{max(cost.compute_seconds, default=0.0) * 1e3:.2f} ms",
+        )
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    console.print(
+        f"Predicted: {plan.predicted_seconds * 1e3:.1f} ms; the best single device alone: "
+        f"{result.single_device.predicted_seconds * 1e3:.1f} ms. Planned in {search_seconds:.2f} s.",
+        highlight=False,
+    )
+    console.print(result.reason, highlight=False)
+
+
+def _shares(cluster: Cluster, only: int | None, shares: tuple[float, ...]) -> str:
+    if only is not None:
+        return cluster.devices[only].name
+    total = sum(shares)
+    return " ".join(
+        f"{device.name} {share / total:.0%}" for device, share in zip(cluster.devices, shares, strict=True) if share
+    )

@@ -1,0 +1,117 @@
+"""`flexpie verify`: is the split answer the unsplit one?"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flexpie.cli.console import (
+    EXIT_DIFFERENT,
+    json_option,
+    print_json,
+    reporting,
+    scheme_option,
+    shape_option,
+)
+
+if TYPE_CHECKING:
+    from flexpie.client import Client
+
+_LOAD_SECONDS = 600.0
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--local", "workers", type=click.IntRange(1, 16), help="Start this many workers on this machine.")
+@click.option("--cluster", "cluster_path", type=click.Path(path_type=Path), help="Use the workers of a cluster file.")
+@scheme_option
+@shape_option
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="Requests, each with other inputs.")
+@json_option
+@reporting
+def verify(
+    model: Path,
+    workers: int | None,
+    cluster_path: Path | None,
+    scheme: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    runs: int,
+    as_json: bool,
+) -> None:
+    """Run MODEL split and unsplit on the same random inputs and compare the outputs.
+
+    Exit code 1 when they differ by more than rounding: 1e-4 for float32 (or 1e-5 of the largest output), nothing for
+    integers.
+    """
+    if (workers is None) == (cluster_path is None):
+        raise click.UsageError("give either --local N or --cluster FILE")
+    from flexpie.cli.embedded import EmbeddedCluster
+    from flexpie.client import Client
+
+    with EmbeddedCluster(workers or 0, cluster_path) as cluster, Client(cluster.address) as client:
+        result = compare_on(client, model, scheme, dict(shapes), runs)
+    if as_json:
+        print_json(result)
+    else:
+        _print_result(result)
+    sys.exit(0 if result["outputs_equal"] else EXIT_DIFFERENT)
+
+
+def compare_on(
+    client: Client, model: Path, scheme: str, shapes: dict[str, tuple[int, ...]], runs: int
+) -> dict[str, Any]:
+    """Load a model into a running cluster, run it there and here, and compare; the result that `--json` prints."""
+    from flexpie import pipeline
+    from flexpie.cli.comparing import compare, random_inputs
+    from flexpie.cli.reference import UnsplitModel
+
+    graph = pipeline.import_file(model, shapes).graph
+    info = client.load(model, input_shapes=shapes, scheme=scheme, timeout=_LOAD_SECONDS)
+    try:
+        unsplit = UnsplitModel(model)
+        worst_abs, worst_rel, equal = 0.0, 0.0, True
+        unsplit_seconds, split_seconds = [], []
+        for seed in range(runs):
+            feeds = random_inputs(graph, seed)
+            expected, seconds = unsplit.run(feeds)
+            unsplit_seconds.append(seconds)
+            start = time.perf_counter()
+            actual = client.infer(info.name, feeds)
+            split_seconds.append(time.perf_counter() - start)
+            comparison = compare(expected, actual)
+            worst_abs = max(worst_abs, comparison.max_abs_error)
+            worst_rel = max(worst_rel, comparison.max_rel_error)
+            equal = equal and comparison.equal
+    finally:
+        client.unload(info.name)
+    return {
+        "model": info.name,
+        "devices": len(info.devices),
+        "scheme": scheme,
+        "segments": len(info.segments),
+        "max_abs_error": worst_abs,
+        "max_rel_error": worst_rel,
+        "outputs_equal": equal,
+        "unsplit_seconds": statistics.median(unsplit_seconds),
+        "split_seconds": statistics.median(split_seconds),
+    }
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    click.echo(
+        f"{result['model']} on {result['devices']} devices, scheme {result['scheme']}, {result['segments']} segments"
+    )
+    verdict = "equal within rounding" if result["outputs_equal"] else "DIFFERENT"
+    click.echo(
+        f"outputs are {verdict}: largest difference {result['max_abs_error']:.3g} "
+        f"({result['max_rel_error']:.3g} of the largest output)"
+    )
+    click.echo(
+        f"median time: unsplit in onnxruntime {result['unsplit_seconds'] * 1e3:.1f} ms, "
+        f"split {result['split_seconds'] * 1e3:.1f} ms"
+    )
