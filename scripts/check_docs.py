@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import os
 import re
 import shlex
 import subprocess
@@ -32,6 +33,7 @@ PROMPT = "$ "
 
 _HTML_LINK = re.compile(r"""\b(?:href|src)=["']([^"']+)""")
 _ASSIGNMENT = re.compile(r"\w+=.*")
+_OF_THE_CALLING_MAKE = frozenset({"MAKEFLAGS", "MAKELEVEL", "MFLAGS"})
 _SHELL_OPERATOR = re.compile(r"[();<>|&]+")
 
 
@@ -205,11 +207,14 @@ def check_command(words: list[str]) -> str | None:
     name = words[0].rpartition("/")[2]
     if name in console_scripts():
         return complaint(run_help(name, *words[1:]))
-    if name == "make":
-        return complaint(
-            subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
-        )
-    return None
+    return complaint(_dry_run(words)) if name == "make" else None
+
+
+def _dry_run(make: list[str]) -> subprocess.CompletedProcess[str]:
+    """What make would do, apart from any make that runs this check."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_CALLING_MAKE}
+    command = ["make", "--dry-run", *make[1:]]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def check_session(session: str) -> str | None:
