@@ -16,6 +16,14 @@ def broadcast_source(shape: Sequence[int], output: Sequence[int], region: Region
     )
 
 
+def broadcasts(shape: Sequence[int], output: Sequence[int]) -> bool:
+    """Whether numpy's broadcasting repeats an input of this shape to the output's."""
+    if len(shape) > len(output):
+        return False
+    skipped = len(output) - len(shape)
+    return all(length in (1, whole) for length, whole in zip(shape, output[skipped:], strict=True))
+
+
 class UnaryRule(Rule):
     """One output element per input element; inputs beyond the first are parameters (limits of Clip), whole."""
 
@@ -66,7 +74,7 @@ class BroadcastRule(Rule):
         if not has_elements(bound) or "broadcast" in attributes or "axis" in attributes:
             return False
         output = bound.output().shape
-        return all(spec is None or _broadcasts(spec.shape, output) for spec in bound.inputs)
+        return all(spec is None or broadcasts(spec.shape, output) for spec in bound.inputs)
 
     def links(self, bound: BoundOperator, input_index: int) -> bool:
         """An input that is not repeated."""
@@ -80,13 +88,6 @@ class BroadcastRule(Rule):
     def flops(self, bound: BoundOperator, produced: Regions) -> int:
         """One per output element and input beyond the first."""
         return sole(produced).size * max(1, len(bound.inputs) - 1)
-
-
-def _broadcasts(shape: Sequence[int], output: Sequence[int]) -> bool:
-    if len(shape) > len(output):
-        return False
-    skipped = len(output) - len(shape)
-    return all(length in (1, whole) for length, whole in zip(shape, output[skipped:], strict=True))
 
 
 class BatchNormalizationRule(Rule):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flexpie.core.graph import Operator
+from flexpie.core.rules.axes import ConcatRule, SoftmaxRule
 from flexpie.core.rules.base import GuardedRule, Rule, WholeRule
 from flexpie.core.rules.convolution import ConvRule
+from flexpie.core.rules.matrix import GemmRule, MatMulRule
 from flexpie.core.rules.pointwise import BatchNormalizationRule, BroadcastRule, DropoutRule, UnaryRule
 from flexpie.core.rules.pooling import GlobalPoolRule, PoolRule
+from flexpie.core.rules.reshaping import ReshapeRule, TransposeRule
 
 
 def _names(text: str) -> list[str]:
@@ -34,6 +37,12 @@ _FAMILIES: Mapping[Rule, list[str]] = {
     ConvRule(): ["Conv"],
     PoolRule(): ["MaxPool", "AveragePool", "LpPool"],
     GlobalPoolRule(): ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"],
+    ReshapeRule(): ["Reshape", "Flatten", "Squeeze", "Unsqueeze"],
+    TransposeRule(): ["Transpose"],
+    GemmRule(): ["Gemm"],
+    MatMulRule(): ["MatMul"],
+    SoftmaxRule(): ["Softmax", "LogSoftmax", "Hardmax"],
+    ConcatRule(): ["Concat"],
 }
 
 _RULES: Mapping[str, Rule] = {
