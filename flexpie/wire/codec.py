@@ -32,9 +32,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 def region_to_proto(region: Region) -> program_pb2.Region:
     """One interval per axis."""
-    return program_pb2.Region(
-        intervals=[program_pb2.Interval(start=start, stop=stop) for start, stop in region]
-    )
+    return program_pb2.Region(intervals=[program_pb2.Interval(start=start, stop=stop) for start, stop in region])
 
 
 def region_from_proto(message: program_pb2.Region) -> Region:
@@ -47,9 +45,7 @@ def region_from_proto(message: program_pb2.Region) -> Region:
 
 def value_to_proto(value: Value) -> program_pb2.Value:
     """The element type travels by name."""
-    return program_pb2.Value(
-        tensor=value.tensor, region=region_to_proto(value.region), dtype=value.dtype.value
-    )
+    return program_pb2.Value(tensor=value.tensor, region=region_to_proto(value.region), dtype=value.dtype.value)
 
 
 def value_from_proto(message: program_pb2.Value) -> Value:

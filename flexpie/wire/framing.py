@@ -5,19 +5,19 @@ their way in. The bytes are exactly the protobuf encoding of ``Frame`` in peer.p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Union
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire.v1 import peer_pb2
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 ALIGNMENT = 16
 """The payload begins at a multiple of this in the message; Python's bytes objects are aligned like this."""
 MAX_HEADER_BYTES = 64 * 1024
+NO_BYTES = memoryview(b"")
 
 _HEADER_TAG = 0x0A  # field 1, length-delimited
 _PAYLOAD_TAG = 0x12  # field 2, length-delimited
@@ -59,7 +59,7 @@ class Failure:
         return FlexPieError(self.code, self.message, self.remedy)
 
 
-Content = Union[Data, Cancel, Failure]
+Content = Data | Cancel | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Frame:
     timeout_milliseconds: int
     """Time left until the request's deadline when the frame was written; 0 is no deadline."""
     content: Content
-    payload: memoryview = memoryview(b"")
+    payload: memoryview = field(default=NO_BYTES)
     """The parts' bytes, one after another."""
 
 
@@ -160,9 +160,7 @@ def _content(header: peer_pb2.FrameHeader) -> Content:
     if kind == "failure":
         failure = header.failure
         known = failure.code in ErrorCode.__members__
-        return Failure(
-            ErrorCode[failure.code] if known else ErrorCode.INTERNAL, failure.message, failure.remedy
-        )
+        return Failure(ErrorCode[failure.code] if known else ErrorCode.INTERNAL, failure.message, failure.remedy)
     raise ValueError("neither data, cancellation nor failure")
 
 

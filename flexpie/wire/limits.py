@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 PROTOCOL = 1
 """Number of the protocol between master and workers; both ends must have the same."""
 
@@ -22,7 +20,7 @@ MASTER_KEY = "flexpie-master"
 MASTER_SOURCE = "master"
 """What the master calls itself in the metadata."""
 
-ChannelOptions = list[tuple[str, Union[int, str]]]
+ChannelOptions = list[tuple[str, int | str]]
 
 
 def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions:

@@ -18,7 +18,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import Value
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType
-from flexpie.wire.framing import unpack
+from flexpie.wire.framing import NO_BYTES, unpack
 
 Array = NDArray[Any]
 
@@ -27,8 +27,6 @@ NUMPY_DTYPES: dict[ElementType, np.dtype[Any]] = {
     for kind in ElementType
 }
 """The numpy type that carries each element type."""
-
-_NO_BYTES = memoryview(b"")
 
 
 def cut(array: Array, origin: Region, region: Region) -> Array:
@@ -41,8 +39,8 @@ def array_to_bytes(array: Array) -> memoryview:
     if array.dtype == object:
         return memoryview(strings_to_bytes(array.ravel()))
     if not array.size:
-        return _NO_BYTES
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        return NO_BYTES
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def payload_bytes(values: Sequence[Value]) -> int | None:

@@ -1,0 +1,1 @@
+"""The worker: keeps the packages of one device and runs its part of every request."""

@@ -1,0 +1,107 @@
+"""The array side of a worker: executes steps over tables of values. Pure but for the sessions that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Step
+from flexpie.wire.framing import Buffer
+from flexpie.wire.tensors import NUMPY_DTYPES, Array, array_to_bytes, cut, payload_to_arrays
+from flexpie.worker.engine import Session
+
+
+@dataclass
+class ValueTable:
+    """The arrays that a device holds for one request."""
+
+    program: DeviceProgram
+    feeds: Mapping[str, Array] = field(default_factory=dict)
+    """Inputs of the request by tensor name: where the master's program runs only."""
+    arrays: dict[int, Array] = field(default_factory=dict)
+    """By index of the value."""
+    discarded: bool = False
+    """Set when the request ended, to stop between two steps."""
+
+    def execute(self, steps: Sequence[Step], payloads: Sequence[Buffer], sessions: Sequence[Session]) -> None:
+        """Do the steps of one batch; `payloads` has one entry for each `Receive` among them.
+
+        Raises ``EXECUTION_FAILED`` or ``CORRUPT_PACKAGE``.
+        """
+        received = iter(payloads)
+        for step in steps:
+            if self.discarded:
+                return
+            match step:
+                case Receive(values=values):
+                    arrays = payload_to_arrays(
+                        memoryview(next(received)), [self.program.values[value] for value in values]
+                    )
+                    self.arrays.update(zip(values, arrays, strict=True))
+                case Assemble(value, parts):
+                    self.arrays[value] = self._assemble(value, parts)
+                case Run(subgraph, inputs, outputs):
+                    self._run(sessions[subgraph], inputs, outputs)
+                case Release(values):
+                    for value in values:
+                        self.arrays.pop(value, None)
+                case Feed(value):
+                    self.arrays[value] = self._feed(value)
+
+    def cut(self, parts: Sequence[Part]) -> list[memoryview]:
+        """The bytes of each part, contiguous."""
+        values = self.program.values
+        return [array_to_bytes(cut(self.arrays[part.value], values[part.value].region, part.region)) for part in parts]
+
+    def _assemble(self, index: int, parts: Sequence[Part]) -> Array:
+        values = self.program.values
+        target = values[index]
+        array: Array = np.empty(target.region.shape, NUMPY_DTYPES[target.dtype])
+        for part in parts:
+            source = cut(self.arrays[part.value], values[part.value].region, part.region)
+            array[part.region.relative_to(target.region)] = source
+        return array
+
+    def _run(self, session: Session, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        results = session.run([self.arrays[value] for value in inputs])
+        for value, array in zip(outputs, results, strict=True):
+            expected = self.program.values[value]
+            if array.shape != expected.region.shape:
+                raise FlexPieError(
+                    ErrorCode.EXECUTION_FAILED,
+                    f"A subgraph yielded {expected.tensor} with shape {array.shape} "
+                    f"instead of {expected.region.shape}.",
+                )
+            self.arrays[value] = array
+
+    def _feed(self, index: int) -> Array:
+        value = self.program.values[index]
+        array = self.feeds.get(value.tensor)
+        if array is None or array.shape != value.region.shape or array.dtype != NUMPY_DTYPES[value.dtype]:
+            raise FlexPieError(
+                ErrorCode.INVALID_INPUT,
+                f"The input {value.tensor} must be given with shape {value.region.shape} and type {value.dtype.value}.",
+            )
+        return array
+
+
+def check_session(program: DeviceProgram, run: Run, session: Session) -> None:
+    """Raise ``CORRUPT_PACKAGE`` unless a session's inputs and outputs are those of the step that runs it."""
+    for ports, indices in ((session.inputs, run.inputs), (session.outputs, run.outputs)):
+        values = [program.values[index] for index in indices]
+        fits = len(ports) == len(values) and all(
+            port.dtype is value.dtype
+            and len(port.shape) == len(value.region)
+            and all(want in (None, have) for want, have in zip(port.shape, value.region.shape, strict=True))
+            for port, value in zip(ports, values, strict=False)
+        )
+        if not fits:
+            declared = ", ".join(f"{port.name}: {port.dtype.value}{list(port.shape)}" for port in ports)
+            given = ", ".join(f"{v.tensor}: {v.dtype.value}{list(v.region.shape)}" for v in values)
+            raise FlexPieError(
+                ErrorCode.CORRUPT_PACKAGE,
+                f"Subgraph {program.subgraphs[run.subgraph].name} has ({declared}) where the program has ({given}).",
+            )

@@ -1,0 +1,408 @@
+"""The worker's decisions, as a pure state machine: `WorkerState.handle(event)` returns instructions.
+
+A request walks its device's program: it waits for messages, executes steps, sends messages. The first message of a
+request creates it, whoever sends it: peers may be faster than the master. Several requests are under way at once, one
+computes at a time, the oldest first. Each ends in exactly one way (`Outcome`), is then remembered for a while, and its
+late messages are dropped.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.program import MASTER, DeviceProgram, Receive, Send
+from flexpie.wire.framing import Failure
+from flexpie.wire.tensors import payload_bytes
+from flexpie.worker.admission import check_program, resident_bytes
+from flexpie.worker.events import (
+    BatchExecuted,
+    BuildDeployment,
+    CancelArrived,
+    ConfirmDeployment,
+    DeploymentBuilt,
+    DeploymentFailed,
+    DeployRequested,
+    DrainStarted,
+    EndRequest,
+    Event,
+    ExecutionFailed,
+    FailureArrived,
+    FrameArrived,
+    FreeDeployment,
+    Instruction,
+    Leave,
+    MasterConnected,
+    MasterLost,
+    Outcome,
+    PeerLost,
+    RefuseDeployment,
+    RejectFrame,
+    RequestKey,
+    RequestStarted,
+    SendFailure,
+    SendFrame,
+    TimePassed,
+    UndeployRequested,
+)
+from flexpie.worker.request import Request, Slot
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a worker."""
+
+    requests: int = 64
+    """In flight at once."""
+    buffered_bytes: int = 512 * 1024 * 1024
+    """Of payloads that wait for their step."""
+    memory_bytes: int = 0
+    """Of weights and activations of all deployments; 0 is no limit."""
+    remembered: int = 4096
+    """Ended requests whose late messages are known and dropped."""
+    lease_seconds: float = 60.0
+    """How long the deployments of a master stay that is gone."""
+
+
+@dataclass
+class Deployment:
+    """A program that this worker runs."""
+
+    deployment_id: str
+    program: DeviceProgram
+    master_id: str
+    model: str
+    device_names: tuple[str, ...]
+    resident_bytes: int
+    expected: dict[Slot, int | None]
+    """Payload bytes of every message of a request; None where strings make them unknown."""
+    ready: bool = False
+    orphaned_at: float | None = None
+    """When its master was lost."""
+    requests_done: int = 0
+    requests_failed: int = 0
+    frames_received: int = 0
+    bytes_received: int = 0
+    frames_sent: int = 0
+    compute_seconds: float = 0.0
+
+    def name_of(self, device: int) -> str:
+        """What the user calls a device."""
+        if device == MASTER:
+            return "the master"
+        return self.device_names[device] if device < len(self.device_names) else f"device {device}"
+
+    def sends_to(self, device: int) -> bool:
+        """Whether its program has a message for the device."""
+        return any(isinstance(step, Send) and step.destination == device for step in self.program.steps)
+
+
+@dataclass
+class WorkerState:
+    """Deployments and requests of one worker."""
+
+    limits: Limits = field(default_factory=Limits)
+    deployments: dict[str, Deployment] = field(default_factory=dict)
+    requests: dict[RequestKey, Request] = field(default_factory=dict)
+    """In flight, oldest first."""
+    computing: RequestKey | None = None
+    """The request whose batch is being executed; it may have ended meanwhile."""
+    draining: bool = False
+    _waiting: set[RequestKey] = field(default_factory=set)
+    """Requests with steps to execute."""
+    _ended: OrderedDict[RequestKey, None] = field(default_factory=OrderedDict)
+    _buffered: int = 0
+    _arrivals: int = 0
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take in what happened; returns what to do, in this order."""
+        done = self._dispatch(event)
+        if self.computing is None and self._waiting:
+            done += self._execute_oldest()
+        if self.draining and not self.requests and self.computing is None:
+            done.append(Leave())
+        return done
+
+    def wake_at(self) -> float | None:
+        """The next time at which something is due (`TimePassed`)."""
+        times = [request.deadline for request in self.requests.values()]
+        times += [
+            deployment.orphaned_at + self.limits.lease_seconds
+            for deployment in self.deployments.values()
+            if deployment.orphaned_at is not None
+        ]
+        return min(times, default=None)
+
+    def requests_of(self, deployment_id: str) -> list[Request]:
+        """The requests of a deployment that are in flight, oldest first."""
+        return [request for key, request in self.requests.items() if key.deployment_id == deployment_id]
+
+    def _dispatch(self, event: Event) -> list[Instruction]:
+        match event:
+            case FrameArrived():
+                return self._take_frame(event)
+            case BatchExecuted(key, seconds):
+                return self._finish_batch(key, seconds)
+            case ExecutionFailed(key, failure):
+                self.computing = None
+                return self._fail(key, failure)
+            case CancelArrived(key, reason):
+                return self._end(key, Outcome.CANCELLED, reason)
+            case FailureArrived(key, failure):
+                return self._fail(key, failure)
+            case TimePassed(at):
+                return self._expire(at)
+            case PeerLost(deployment_id, device):
+                return self._lose_peer(deployment_id, device)
+            case MasterConnected(master_id):
+                for deployment in self._deployments_of(master_id):
+                    deployment.orphaned_at = None
+                return []
+            case MasterLost(master_id, at):
+                return self._lose_master(master_id, at)
+            case RequestStarted(key, deadline, at):
+                return self._advance(self._admit(key, deadline, at))
+            case DeployRequested():
+                return self._deploy(event)
+            case DeploymentBuilt(deployment_id):
+                if deployment_id not in self.deployments:
+                    return [FreeDeployment(deployment_id)]  # undeployed meanwhile
+                self.deployments[deployment_id].ready = True
+                return [ConfirmDeployment(deployment_id)]
+            case DeploymentFailed(deployment_id, failure):
+                self.deployments.pop(deployment_id, None)
+                return [FreeDeployment(deployment_id), RefuseDeployment(deployment_id, failure)]
+            case UndeployRequested(deployment_id):
+                return self._undeploy(deployment_id, "its deployment has ended")
+            case DrainStarted():
+                self.draining = True
+                return []
+
+    # Deployments.
+
+    def _deploy(self, event: DeployRequested) -> list[Instruction]:
+        try:
+            if self.draining:
+                raise _shutting_down()
+            if event.deployment_id in self.deployments:
+                raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"The deployment {event.deployment_id} exists already.")
+            check_program(event.program)
+            resident = resident_bytes(event.program)
+            self._check_memory(resident, event.model or event.deployment_id)
+        except FlexPieError as error:
+            return [RefuseDeployment(event.deployment_id, Failure.of(error))]
+        self.deployments[event.deployment_id] = Deployment(
+            event.deployment_id,
+            event.program,
+            event.master_id,
+            event.model,
+            event.device_names,
+            resident,
+            _expected_messages(event.program),
+        )
+        return [BuildDeployment(event.deployment_id, event.program)]
+
+    def _check_memory(self, resident: int, what: str) -> None:
+        limit = self.limits.memory_bytes
+        used = sum(deployment.resident_bytes for deployment in self.deployments.values())
+        if limit and used + resident > limit:
+            raise FlexPieError(
+                ErrorCode.OUT_OF_MEMORY,
+                f"{what} takes {resident} bytes on this worker, which has {limit - used} of {limit} left.",
+                "Unload a model, add a device, or start the worker with a larger --memory.",
+            )
+
+    def _undeploy(self, deployment_id: str, reason: str) -> list[Instruction]:
+        if deployment_id not in self.deployments:
+            return []
+        done: list[Instruction] = []
+        for request in self.requests_of(deployment_id):
+            done += self._end(request.key, Outcome.CANCELLED, reason)
+        del self.deployments[deployment_id]
+        return [*done, FreeDeployment(deployment_id)]
+
+    def _deployments_of(self, master_id: str) -> list[Deployment]:
+        return [known for known in self.deployments.values() if known.master_id == master_id]
+
+    def _lose_master(self, master_id: str, at: float) -> list[Instruction]:
+        done: list[Instruction] = []
+        for deployment in self._deployments_of(master_id):
+            deployment.orphaned_at = at
+            for request in self.requests_of(deployment.deployment_id):
+                done += self._end(request.key, Outcome.CANCELLED, "the master is gone")
+        return done
+
+    # Requests.
+
+    def _take_frame(self, event: FrameArrived) -> list[Instruction]:
+        key = event.key
+        if key in self._ended:
+            return []
+        deployment = self.deployments.get(key.deployment_id)
+        if deployment is None or not deployment.ready:
+            failure = Failure(
+                ErrorCode.MODEL_NOT_READY, f"This worker does not have the deployment {key.deployment_id}."
+            )
+            return [RejectFrame(event.origin, key, failure)]
+        deployment.frames_received += 1
+        deployment.bytes_received += len(event.payload)
+        request = self.requests.get(key)
+        if request is None:
+            refusal = self._refusal()
+            request = self._admit(key, event.deadline, event.at)
+            if refusal is not None:
+                return self._fail(key, refusal)
+        problem = self._deposit(request, deployment, event)
+        if problem is not None:
+            return self._fail(key, problem)
+        return self._advance(request)
+
+    def _refusal(self) -> Failure | None:
+        """Why no further request can be taken."""
+        if self.draining:
+            return Failure.of(_shutting_down())
+        if len(self.requests) >= self.limits.requests:
+            return Failure(
+                ErrorCode.OVERLOADED,
+                f"This worker has {len(self.requests)} requests in flight, which is its limit.",
+                "Try again when some have finished.",
+            )
+        return None
+
+    def _admit(self, key: RequestKey, deadline: float, at: float) -> Request:
+        deployment = self.deployments[key.deployment_id]
+        request = Request(key, deployment.program, deadline, self._arrivals, at, awaited=set(deployment.expected))
+        self._arrivals += 1
+        self.requests[key] = request
+        return request
+
+    def _deposit(self, request: Request, deployment: Deployment, event: FrameArrived) -> Failure | None:
+        """Put a payload into the request's mailbox; returns what is wrong with it, if something is."""
+        slot = (event.exchange, event.source)
+        what = f"message of {deployment.name_of(event.source)} for exchange {event.exchange}"
+        if slot not in request.awaited:
+            twice = slot in deployment.expected
+            return Failure(ErrorCode.CORRUPT_PACKAGE, f"The {what} came {'twice' if twice else 'unexpectedly'}.")
+        expected, length = deployment.expected[slot], len(event.payload)
+        if expected is not None and expected != length:
+            return Failure(ErrorCode.CORRUPT_PACKAGE, f"The {what} has {length} bytes instead of {expected}.")
+        if self._buffered + length > self.limits.buffered_bytes:
+            return Failure(
+                ErrorCode.OVERLOADED,
+                f"This worker holds {self._buffered} bytes of waiting messages; its limit is "
+                f"{self.limits.buffered_bytes}.",
+                "Try again with fewer requests at once.",
+            )
+        request.awaited.remove(slot)
+        request.mailbox[slot] = event.payload
+        self._buffered += length
+        return None
+
+    def _advance(self, request: Request) -> list[Instruction]:
+        """Go on as far as possible without executing anything."""
+        if request.key == self.computing:
+            return []
+        deployment = self.deployments[request.key.deployment_id]
+        done: list[Instruction] = []
+        for send in request.pass_sends():
+            deployment.frames_sent += 1
+            done.append(SendFrame(request.key, send.exchange, send.destination, send.parts, request.deadline))
+        if request.finished:
+            return done + self._end(request.key, Outcome.FINISHED)
+        if request.executable_stop() > request.position:
+            self._waiting.add(request.key)
+        return done
+
+    def _execute_oldest(self) -> list[Instruction]:
+        key = min(self._waiting, key=lambda waiting: self.requests[waiting].arrival)
+        self._waiting.remove(key)
+        self.computing = key
+        batch = self.requests[key].take_batch()
+        self._buffered -= sum(map(len, batch.payloads))
+        return [batch]
+
+    def _finish_batch(self, key: RequestKey, seconds: float) -> list[Instruction]:
+        self.computing = None
+        if key.deployment_id in self.deployments:
+            self.deployments[key.deployment_id].compute_seconds += seconds
+        request = self.requests.get(key)
+        if request is None:
+            return []  # ended while it computed
+        request.position = request.batch_stop
+        return self._advance(request)
+
+    def _fail(self, key: RequestKey, failure: Failure) -> list[Instruction]:
+        if key not in self.requests:
+            return []
+        passed = failure.code is ErrorCode.DEADLINE_EXCEEDED
+        ended = self._end(key, Outcome.DEADLINE_PASSED if passed else Outcome.FAILED, failure.message)
+        return [SendFailure(key, failure), *ended]
+
+    def _end(self, key: RequestKey, outcome: Outcome, reason: str = "") -> list[Instruction]:
+        """End a request and remember it, also one that has not come yet: its messages may be on their way."""
+        self._ended[key] = None
+        while len(self._ended) > self.limits.remembered:
+            self._ended.popitem(last=False)
+        request = self.requests.pop(key, None)
+        if request is None:
+            return []
+        self._waiting.discard(key)
+        self._buffered -= request.buffered_bytes
+        deployment = self.deployments[key.deployment_id]
+        if outcome is Outcome.FINISHED:
+            deployment.requests_done += 1
+        else:
+            deployment.requests_failed += 1
+        return [EndRequest(key, outcome, reason)]
+
+    def _expire(self, at: float) -> list[Instruction]:
+        done: list[Instruction] = []
+        for request in list(self.requests.values()):
+            if request.deadline <= at:
+                done += self._fail(request.key, self._deadline_failure(request))
+        for deployment in list(self.deployments.values()):
+            if deployment.orphaned_at is not None and deployment.orphaned_at + self.limits.lease_seconds <= at:
+                done += self._undeploy(deployment.deployment_id, "its master is gone")
+        return done
+
+    def _deadline_failure(self, request: Request) -> Failure:
+        deployment = self.deployments[request.key.deployment_id]
+        reached = {source for _, source in request.awaited}
+        missing = ", ".join(deployment.name_of(device) for device in sorted(reached))
+        return Failure(
+            ErrorCode.DEADLINE_EXCEEDED,
+            f"The deadline passed on {deployment.name_of(deployment.program.device)}"
+            + (f", which was waiting for {missing}." if missing else ", which was computing."),
+            "Give the request more time, or look for a slow device or link.",
+        )
+
+    def _lose_peer(self, deployment_id: str, device: int) -> list[Instruction]:
+        """Fail what still needs the peer. Its lost messages cannot be told from those that arrived, so a request
+        fails as well when it has sent something to the peer."""
+        deployment = self.deployments.get(deployment_id)
+        if deployment is None:
+            return []
+        failure = Failure(
+            ErrorCode.DEVICE_UNREACHABLE,
+            f"The link between {deployment.name_of(deployment.program.device)} and {deployment.name_of(device)} broke.",
+            "Check that both workers run and that the network connects them.",
+        )
+        needed = deployment.sends_to(device)
+        done: list[Instruction] = []
+        for request in self.requests_of(deployment_id):
+            if needed or any(source == device for _, source in request.awaited):
+                done += self._fail(request.key, failure)
+        return done
+
+
+def _expected_messages(program: DeviceProgram) -> dict[Slot, int | None]:
+    return {
+        (step.exchange, step.source): payload_bytes([program.values[value] for value in step.values])
+        for step in program.steps
+        if isinstance(step, Receive)
+    }
+
+
+def _shutting_down() -> FlexPieError:
+    return FlexPieError(ErrorCode.SHUTTING_DOWN, "This worker is shutting down.", "Try again when it is back.")
