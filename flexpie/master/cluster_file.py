@@ -209,9 +209,7 @@ def _duplicates(content: _Content) -> list[_Mistake]:
         for at, device in enumerate(content.devices):
             value = getattr(device, key)
             if value in seen:
-                found.append(
-                    (("devices", at, key), f"expected {article} {key} that no other device has", value)
-                )
+                found.append((("devices", at, key), f"expected {article} {key} that no other device has", value))
             seen.add(value)
     return found
 

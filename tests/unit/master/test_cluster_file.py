@@ -124,8 +124,7 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
         ),
         (
             "devices:\n- name: a\n  address: x:1\n  Memory: 2 GiB\n",
-            "4: devices[0].Memory: unknown key; expected one of name, address, speed, memory "
-            "(did you mean 'memory'?).",
+            "4: devices[0].Memory: unknown key; expected one of name, address, speed, memory (did you mean 'memory'?).",
         ),
         (
             DEVICES + "bandwidth: 1 GB/s\n",
@@ -159,8 +158,7 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  scheme: inh\n",
-            "6: models[0].scheme: expected one of auto, InH, InW, OutC, Grid2D (did you mean 'InH'?), "
-            "found 'inh'.",
+            "6: models[0].scheme: expected one of auto, InH, InW, OutC, Grid2D (did you mean 'InH'?), found 'inh'.",
         ),
     ],
 )
@@ -171,9 +169,7 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: bytes | str, exp
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        FlexPieError, match=r"absent\.yaml: expected a readable cluster file, found: No such file"
-    ):
+    with pytest.raises(FlexPieError, match=r"absent\.yaml: expected a readable cluster file, found: No such file"):
         read_cluster_file(tmp_path / "absent.yaml")
 
 

@@ -1,0 +1,278 @@
+"""What the master's state is told (events, past tense) and what it wants done (instructions, imperative)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flexpie.core.tensor import TensorSpec
+from flexpie.master.cluster_file import ModelEntry
+from flexpie.wire.framing import Failure
+
+DeviceName = str
+ModelName = str
+DeploymentId = str
+RequestId = int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSummary:
+    """What is told about one segment of a plan."""
+
+    layers: tuple[str, ...]
+    scheme: str
+    shares: tuple[float, ...]
+    compute_seconds: float
+    """Of the slowest device."""
+    exchange_seconds: float
+    exchange_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What is told about a plan."""
+
+    participants: tuple[DeviceName, ...]
+    """The devices that a request needs."""
+    segments: tuple[SegmentSummary, ...] = ()
+    predicted_seconds: float = 0.0
+    single_device_seconds: float = 0.0
+
+
+# ------------------------------------------------------------------------------------------------ events
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConnected:
+    """A worker shook hands and its stream is open."""
+
+    device: DeviceName
+    worker_id: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLost:
+    """A worker cannot be reached, or its connection broke."""
+
+    device: DeviceName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRefused:
+    """A worker answered, but cannot be used (another version)."""
+
+    device: DeviceName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSuspected:
+    """Somebody says that a connected worker may be gone."""
+
+    device: DeviceName
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAnswered:
+    """A suspected worker answered a probe."""
+
+    device: DeviceName
+
+
+@dataclass(frozen=True, slots=True)
+class GraceEnded:
+    """The time in which devices may connect before the first plan is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequested:
+    """A model is to be served."""
+
+    entry: ModelEntry
+    kept: bool = False
+    """Whether it stays known after it is unloaded, because the cluster file names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadRequested:
+    """A model is no longer to be served."""
+
+    model: ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class ModelImported:
+    """A model's file was read."""
+
+    model: ModelName
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageReached:
+    """A deployment under way came so far."""
+
+    deployment: DeploymentId
+    stage: str
+    """"import", "plan", "compile", "push" or "build"."""
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPlanned:
+    """A deployment under way has a plan."""
+
+    deployment: DeploymentId
+    plan: PlanSummary
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentReady:
+    """Every participant is ready for requests."""
+
+    deployment: DeploymentId
+    resident_bytes: Mapping[DeviceName, int] = field(default_factory=dict)
+    """What the deployment takes of each participant's memory."""
+    pushed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentFailed:
+    """A deployment under way cannot be finished."""
+
+    deployment: DeploymentId
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The pause before another attempt is over."""
+
+    model: ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A valid request came in."""
+
+    request: RequestId
+    model: ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A request was answered, failed, was cancelled, or ran out of time."""
+
+    request: RequestId
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """No new requests; those in flight may finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainEnded:
+    """What is still in flight has no more time."""
+
+
+Event = (
+    DeviceConnected
+    | DeviceLost
+    | DeviceRefused
+    | DeviceSuspected
+    | DeviceAnswered
+    | GraceEnded
+    | ModelRequested
+    | UnloadRequested
+    | ModelImported
+    | StageReached
+    | DeploymentPlanned
+    | DeploymentReady
+    | DeploymentFailed
+    | RetryDue
+    | RequestArrived
+    | RequestEnded
+    | ShutdownRequested
+    | DrainEnded
+)
+
+
+# ------------------------------------------------------------------------------------------ instructions
+
+
+@dataclass(frozen=True, slots=True)
+class StartDeployment:
+    """Import, plan, compile, push and build a model over these devices."""
+
+    deployment: DeploymentId
+    entry: ModelEntry
+    devices: tuple[DeviceName, ...]
+    """Connected devices, in the order of the cluster file."""
+    reserved_bytes: Mapping[DeviceName, int] = field(default_factory=dict)
+    """Memory that other deployments hold on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonDeployment:
+    """Stop a deployment under way and remove what there is of it."""
+
+    deployment: DeploymentId
+
+
+@dataclass(frozen=True, slots=True)
+class Undeploy:
+    """Remove a deployment from its participants."""
+
+    deployment: DeploymentId
+    devices: tuple[DeviceName, ...]
+    """Those that are still connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetModel:
+    """Drop what was read of a model."""
+
+    model: ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask a worker at once whether it is there."""
+
+    device: DeviceName
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRetry:
+    """Say `RetryDue` after a pause."""
+
+    model: ModelName
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """Run a request on a deployment."""
+
+    request: RequestId
+    deployment: DeploymentId
+
+
+@dataclass(frozen=True, slots=True)
+class FailRequest:
+    """End a request with an error; workers that may know it are told."""
+
+    request: RequestId
+    failure: Failure
+
+
+Instruction = (
+    StartDeployment | AbandonDeployment | Undeploy | ForgetModel | Probe | ScheduleRetry | StartRequest | FailRequest
+)

@@ -1,0 +1,356 @@
+"""The master's decisions: for each story, exactly these instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flexpie.core.errors import ErrorCode
+from flexpie.master.cluster_file import ModelEntry
+from flexpie.master.events import (
+    AbandonDeployment,
+    DeploymentFailed,
+    DeploymentPlanned,
+    DeploymentReady,
+    DeviceAnswered,
+    DeviceConnected,
+    DeviceLost,
+    DeviceRefused,
+    DeviceSuspected,
+    DrainEnded,
+    Event,
+    FailRequest,
+    ForgetModel,
+    GraceEnded,
+    Instruction,
+    ModelRequested,
+    PlanSummary,
+    Probe,
+    RequestArrived,
+    RequestEnded,
+    RetryDue,
+    ScheduleRetry,
+    ShutdownRequested,
+    StageReached,
+    StartDeployment,
+    StartRequest,
+    Undeploy,
+    UnloadRequested,
+)
+from flexpie.master.records import DeviceState, ModelState
+from flexpie.master.state import MAX_ATTEMPTS, MasterState
+from flexpie.wire.framing import Failure
+
+CAT = ModelEntry("cat", Path("/models/cat.onnx"))
+DOG = ModelEntry("dog", Path("/models/dog.onnx"))
+
+
+class Story:
+    """A state, and what it said last."""
+
+    def __init__(self, *devices: str, max_requests: int = 8) -> None:
+        self.state = MasterState(devices, max_requests=max_requests)
+
+    def tell(self, *events: Event) -> list[Instruction]:
+        instructions = self.state.handle(*events)
+        self._check_invariants()
+        return instructions
+
+    def failures(self, *events: Event) -> list[tuple[int, ErrorCode]]:
+        """Requests that these events fail, and why."""
+        told = self.tell(*events)
+        return [(item.request, item.failure.code) for item in told if isinstance(item, FailRequest)]
+
+    def device(self, name: str) -> tuple[DeviceState, str]:
+        return self.state.devices[name].state, self.state.devices[name].reason
+
+    def model(self, name: str = "cat") -> tuple[ModelState, str]:
+        return self.state.describe(self.state.models[name])
+
+    def _check_invariants(self) -> None:
+        state, found = self.state, []
+        assert sum(model.building is not None for model in state.models.values()) <= 1
+        for model in state.models.values():
+            found += list(model.waiting)
+            if model.waiting:
+                assert model.building or model.retrying or model.serving, "a request waits for nothing"
+            if model.serving:
+                found += list(model.serving.requests)
+                assert model.serving.plan
+                assert set(model.serving.plan.participants) <= set(state.connected)
+        for deployment in state.retiring.values():
+            assert deployment.requests, "a replaced deployment without requests is still there"
+            found += list(deployment.requests)
+        assert sorted(found) == sorted(state.requests)
+
+
+def _ready(deployment: str, *participants: str) -> tuple[Event, ...]:
+    return DeploymentPlanned(deployment, PlanSummary(participants)), DeploymentReady(deployment)
+
+
+def _serving(*devices: str, on: tuple[str, ...] = (), max_requests: int = 8) -> Story:
+    """All devices connected and the model ready on some of them, as deployment 1."""
+    story = Story(*devices, max_requests=max_requests)
+    story.tell(ModelRequested(CAT, kept=True), *map(DeviceConnected, devices), *_ready("1", *(on or devices)))
+    assert story.model() == (ModelState.READY, "")
+    return story
+
+
+# ------------------------------------------------------------------------------------------- the way up
+
+
+def test_a_model_is_deployed_once_every_device_has_connected() -> None:
+    story = Story("a", "b")
+    assert story.tell(ModelRequested(CAT, kept=True)) == []
+    assert story.model() == (ModelState.LOADING, "devices are connecting")
+    assert story.tell(DeviceConnected("b")) == []
+    assert story.tell(DeviceConnected("a")) == [StartDeployment("1", CAT, ("a", "b"))]
+    assert story.tell(StageReached("1", "push", 10, 20, "bytes")) == []
+    assert story.model() == (ModelState.LOADING, "stage push")
+    assert story.tell(*_ready("1", "a", "b")) == []
+    assert story.model() == (ModelState.READY, "")
+
+
+def test_a_device_that_starts_late_has_the_grace_to_connect() -> None:
+    story = Story("a", "b")
+    story.tell(ModelRequested(CAT, kept=True), DeviceConnected("a"))
+    assert story.tell(DeviceLost("b", "connection refused")) == []
+    assert story.device("b") == (DeviceState.CONNECTING, "connection refused")
+    assert story.tell(GraceEnded()) == [StartDeployment("1", CAT, ("a",))]
+    assert story.device("b") == (DeviceState.UNREACHABLE, "connection refused")
+
+
+def test_a_refused_device_is_not_waited_for() -> None:
+    story = Story("a", "b")
+    story.tell(ModelRequested(CAT, kept=True), DeviceConnected("a"))
+    assert story.tell(DeviceRefused("b", "speaks protocol 2")) == [StartDeployment("1", CAT, ("a",))]
+    assert story.device("b") == (DeviceState.REFUSED, "speaks protocol 2")
+
+
+def test_without_any_device_a_model_waits_and_requests_do_not() -> None:
+    story = Story("a")
+    story.tell(ModelRequested(CAT, kept=True), GraceEnded())
+    assert story.model() == (ModelState.WAITING, "no device is connected")
+    assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
+    assert story.tell(DeviceConnected("a")) == [StartDeployment("1", CAT, ("a",))]
+
+
+def test_models_are_deployed_one_after_another_with_the_memory_that_is_left() -> None:
+    story = Story("a", "b")
+    told = story.tell(ModelRequested(CAT), ModelRequested(DOG), DeviceConnected("a"), DeviceConnected("b"))
+    assert told == [StartDeployment("1", CAT, ("a", "b"))]
+    assert story.model("dog") == (ModelState.LOADING, "another model is being deployed")
+    plan = DeploymentPlanned("1", PlanSummary(("a",)))
+    assert story.tell(plan, DeploymentReady("1", {"a": 700})) == [StartDeployment("2", DOG, ("a", "b"), {"a": 700})]
+
+
+def test_a_wrong_model_fails_for_good_and_the_next_one_is_deployed() -> None:
+    story = Story("a", "b")
+    story.tell(ModelRequested(CAT, kept=True), ModelRequested(DOG), DeviceConnected("a"), DeviceConnected("b"))
+    failure = Failure(ErrorCode.INVALID_MODEL, "It is a picture.")
+    assert story.tell(DeploymentFailed("1", failure)) == [StartDeployment("2", DOG, ("a", "b"))]
+    assert story.model() == (ModelState.FAILED, "It is a picture.")
+    assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
+    story.tell(*_ready("2", "a"))
+    assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b")) == []
+    assert story.tell(ModelRequested(CAT, kept=True)) == [StartDeployment("3", CAT, ("a", "b"))]
+
+
+def test_a_model_that_did_not_fit_is_tried_again_when_the_devices_change() -> None:
+    story = Story("a", "b")
+    story.tell(ModelRequested(CAT, kept=True), DeviceConnected("a"), GraceEnded())
+    failure = Failure(ErrorCode.OUT_OF_MEMORY, "It needs more.")
+    assert story.tell(DeploymentFailed("1", failure)) == []
+    assert story.model() == (ModelState.FAILED, "It needs more.")
+    assert story.tell(DeviceConnected("b")) == [StartDeployment("2", CAT, ("a", "b"))]
+
+
+# ------------------------------------------------------------------------------------------- requests
+
+
+def test_requests_run_on_the_deployment_that_serves() -> None:
+    story = _serving("a", "b")
+    assert story.tell(RequestArrived(1, "cat"), RequestArrived(2, "cat")) == [
+        StartRequest(1, "1"),
+        StartRequest(2, "1"),
+    ]
+    assert story.tell(RequestEnded(1, succeeded=True), RequestEnded(2, succeeded=False)) == []
+    assert (story.state.requests_done, story.state.requests_failed) == (1, 1)
+
+
+def test_an_unknown_model_is_not_found() -> None:
+    story = _serving("a")
+    (told,) = story.tell(RequestArrived(1, "cow"))
+    assert told == FailRequest(1, Failure(ErrorCode.MODEL_NOT_FOUND, "There is no model 'cow'.", "Models here: cat."))
+
+
+def test_a_model_that_was_never_ready_refuses_requests() -> None:
+    story = Story("a")
+    story.tell(ModelRequested(CAT), DeviceConnected("a"))
+    assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
+
+
+def test_no_more_requests_than_the_limit_are_in_flight() -> None:
+    story = _serving("a", max_requests=2)
+    told = story.failures(*(RequestArrived(number, "cat") for number in range(3)))
+    assert told == [(2, ErrorCode.OVERLOADED)]
+    story.tell(RequestEnded(0, succeeded=True))
+    assert story.tell(RequestArrived(3, "cat")) == [StartRequest(3, "1")]
+
+
+# --------------------------------------------------------------------------------------- lost devices
+
+
+def test_a_lost_device_fails_its_requests_and_the_next_ones_succeed_on_the_survivors() -> None:
+    story = _serving("a", "b", "c")
+    story.tell(RequestArrived(1, "cat"))
+    told = story.tell(DeviceLost("b", "connection reset"))
+    failure = told[0]
+    assert isinstance(failure, FailRequest)
+    assert failure.failure.code is ErrorCode.DEVICE_UNREACHABLE
+    assert "b" in failure.failure.message
+    assert "connection reset" in failure.failure.message
+    assert told[1:] == [Undeploy("1", ("a", "c")), StartDeployment("2", CAT, ("a", "c"))]
+    assert story.tell(RequestArrived(2, "cat")) == [], "it waits"
+    assert story.tell(*_ready("2", "a", "c")) == [StartRequest(2, "2")]
+
+
+def test_a_returning_device_is_planned_in_while_the_others_go_on() -> None:
+    story = _serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), *_ready("2", "a"), RequestArrived(1, "cat"))
+    assert story.tell(DeviceConnected("b")) == [StartDeployment("3", CAT, ("a", "b"))]
+    assert story.tell(RequestArrived(2, "cat")) == [StartRequest(2, "2")]
+    assert story.tell(*_ready("3", "a", "b")) == []
+    assert story.tell(RequestArrived(3, "cat")) == [StartRequest(3, "3")]
+    assert story.tell(RequestEnded(1, succeeded=True)) == []
+    assert story.tell(RequestEnded(2, succeeded=True)) == [Undeploy("2", ("a",))]
+
+
+def test_a_device_that_takes_no_part_may_go_and_come() -> None:
+    story = _serving("a", "b", on=("a",))
+    story.tell(RequestArrived(1, "cat"))
+    assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b")) == []
+
+
+def test_when_the_last_device_is_lost_waiting_requests_fail_at_once() -> None:
+    story = _serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), RequestArrived(1, "cat"))
+    told = story.tell(DeviceLost("a", "gone too"))
+    assert told[0] == AbandonDeployment("2")
+    assert isinstance(told[1], FailRequest)
+    assert story.model() == (ModelState.WAITING, "no device is connected")
+    assert story.tell(DeviceConnected("a")) == [StartDeployment("3", CAT, ("a",))]
+
+
+def test_a_device_lost_while_a_model_is_deployed_restarts_the_deployment() -> None:
+    story = Story("a", "b")
+    story.tell(ModelRequested(CAT), DeviceConnected("a"), DeviceConnected("b"))
+    assert story.tell(DeviceLost("b", "gone")) == [AbandonDeployment("1"), StartDeployment("2", CAT, ("a",))]
+    assert story.tell(*_ready("1", "a", "b")) == [], "news of an abandoned deployment"
+    assert story.model() == (ModelState.LOADING, "stage import")
+
+
+def test_a_device_that_joins_does_not_disturb_a_deployment_under_way() -> None:
+    story = Story("a", "b")
+    story.tell(ModelRequested(CAT), DeviceConnected("a"), GraceEnded())
+    assert story.tell(DeviceConnected("b")) == []
+    assert story.tell(*_ready("1", "a")) == [StartDeployment("2", CAT, ("a", "b"))]
+    assert story.tell(*_ready("2", "a", "b")) == [Undeploy("1", ("a",))]
+
+
+def test_a_failed_attempt_at_a_better_plan_leaves_the_old_one_serving() -> None:
+    story = _serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), *_ready("2", "a"), DeviceConnected("b"))
+    assert story.tell(DeploymentFailed("3", Failure(ErrorCode.OUT_OF_MEMORY, "no"))) == []
+    assert story.tell(RequestArrived(1, "cat")) == [StartRequest(1, "2")]
+
+
+def test_a_lost_device_fails_requests_of_replaced_deployments_too() -> None:
+    story = _serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), *_ready("2", "a"), RequestArrived(1, "cat"))
+    story.tell(DeviceConnected("b"), *_ready("3", "b"))
+    assert story.failures(DeviceLost("a", "gone")) == [(1, ErrorCode.DEVICE_UNREACHABLE)]
+
+
+# ------------------------------------------------------------------------------------ suspected devices
+
+
+def test_requests_wait_while_a_device_is_probed() -> None:
+    story = _serving("a", "b")
+    assert story.tell(DeviceSuspected("b"), DeviceSuspected("b")) == [Probe("b")]
+    assert story.tell(RequestArrived(1, "cat")) == []
+    assert story.tell(DeviceAnswered("b")) == [StartRequest(1, "1")]
+
+
+def test_requests_that_waited_for_a_probe_succeed_on_the_survivors() -> None:
+    story = _serving("a", "b")
+    story.tell(DeviceSuspected("b"), RequestArrived(1, "cat"))
+    assert story.tell(DeviceLost("b", "gone")) == [Undeploy("1", ("a",)), StartDeployment("2", CAT, ("a",))]
+    assert story.tell(*_ready("2", "a")) == [StartRequest(1, "2")]
+
+
+def test_a_deployment_that_a_device_did_not_answer_is_tried_a_few_times() -> None:
+    story = _serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), RequestArrived(1, "cat"))
+    failure = Failure(ErrorCode.DEVICE_UNREACHABLE, "a cannot be reached.")
+    for attempt in range(MAX_ATTEMPTS):
+        retry = ScheduleRetry("cat", 0.5 * 2**attempt)
+        assert story.tell(DeploymentFailed(str(attempt + 2), failure)) == [Probe("a"), retry]
+        assert story.model() == (ModelState.LOADING, "trying again: a cannot be reached.")
+        told = story.tell(DeviceAnswered("a"), RetryDue("cat"))
+        assert told == [StartDeployment(str(attempt + 3), CAT, ("a",))]
+    last = DeploymentFailed(str(MAX_ATTEMPTS + 2), failure)
+    assert story.failures(last) == [(1, ErrorCode.MODEL_NOT_READY)]
+    assert story.model() == (ModelState.FAILED, "a cannot be reached.")
+    assert story.tell(RetryDue("cat")) == []
+
+
+# --------------------------------------------------------------------------------------- unload and stop
+
+
+def test_an_unloaded_model_finishes_its_requests_and_is_gone() -> None:
+    story = Story("a")
+    story.tell(ModelRequested(CAT), DeviceConnected("a"), *_ready("1", "a"), RequestArrived(1, "cat"))
+    assert story.tell(UnloadRequested("cat")) == [ForgetModel("cat")]
+    assert story.failures(RequestArrived(2, "cat")) == [(2, ErrorCode.MODEL_NOT_FOUND)]
+    assert story.tell(RequestEnded(1, succeeded=True)) == [Undeploy("1", ("a",))]
+
+
+def test_a_model_of_the_cluster_file_can_be_loaded_again() -> None:
+    story = _serving("a")
+    assert story.tell(UnloadRequested("cat")) == [Undeploy("1", ("a",)), ForgetModel("cat")]
+    assert story.model() == (ModelState.UNLOADED, "unloaded")
+    assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
+    assert story.tell(ModelRequested(CAT, kept=True)) == [StartDeployment("2", CAT, ("a",))]
+
+
+def test_unloading_a_model_under_way_abandons_it_and_starts_the_next() -> None:
+    story = Story("a")
+    story.tell(ModelRequested(CAT), ModelRequested(DOG), DeviceConnected("a"))
+    told = story.tell(UnloadRequested("cat"))
+    assert told == [AbandonDeployment("1"), ForgetModel("cat"), StartDeployment("2", DOG, ("a",))]
+
+
+def test_stopping_lets_requests_finish_and_takes_no_new_ones() -> None:
+    story = _serving("a", "b")
+    story.tell(RequestArrived(1, "cat"), RequestArrived(2, "cat"))
+    assert story.tell(ShutdownRequested()) == []
+    assert story.failures(RequestArrived(3, "cat")) == [(3, ErrorCode.SHUTTING_DOWN)]
+    story.tell(RequestEnded(1, succeeded=True))
+    told = story.tell(DrainEnded())
+    assert isinstance(told[0], FailRequest)
+    assert told[1:] == [Undeploy("1", ("a", "b"))]
+    assert not story.state.requests
+
+
+def test_stopping_fails_requests_that_wait_for_a_plan() -> None:
+    story = _serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), RequestArrived(1, "cat"))
+    assert story.failures(ShutdownRequested()) == [(1, ErrorCode.SHUTTING_DOWN)]
+
+
+@pytest.mark.parametrize("event", [UnloadRequested, RetryDue, lambda name: RequestEnded(7, succeeded=True)])
+def test_news_of_what_is_unknown_is_ignored(event: Callable[[str], Event]) -> None:
+    assert _serving("a").tell(event("cow")) == []
