@@ -1,0 +1,112 @@
+"""Errors of the catalogue as gRPC statuses, and back.
+
+The status tells any gRPC client what kind of failure it is; trailing metadata carries the code and the remedy, so that
+FlexPie's own clients see the error that was raised.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+CODE_KEY = "flexpie-error-code"
+REMEDY_KEY = "flexpie-error-remedy-bin"
+"""UTF-8, as plain metadata is ASCII only."""
+
+STATUS_OF: dict[ErrorCode, grpc.StatusCode] = {
+    ErrorCode.INVALID_MODEL: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.UNSUPPORTED_MODEL: grpc.StatusCode.UNIMPLEMENTED,
+    ErrorCode.INVALID_SHAPE: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.INVALID_INPUT: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.INVALID_CLUSTER: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    ErrorCode.MODEL_NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    ErrorCode.MODEL_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    ErrorCode.OUT_OF_MEMORY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCode.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCode.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCode.DEVICE_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
+    ErrorCode.VERSION_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.CORRUPT_PACKAGE: grpc.StatusCode.DATA_LOSS,
+    ErrorCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    ErrorCode.CANCELLED: grpc.StatusCode.CANCELLED,
+    ErrorCode.EXECUTION_FAILED: grpc.StatusCode.INTERNAL,
+    ErrorCode.PORT_IN_USE: grpc.StatusCode.FAILED_PRECONDITION,
+    ErrorCode.SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
+    ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+# For statuses that gRPC itself raises, or a server that is not FlexPie's.
+_CODE_OF = {
+    grpc.StatusCode.UNAVAILABLE: ErrorCode.DEVICE_UNREACHABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: ErrorCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED: ErrorCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ErrorCode.TOO_LARGE,
+    grpc.StatusCode.UNIMPLEMENTED: ErrorCode.VERSION_MISMATCH,
+    grpc.StatusCode.INVALID_ARGUMENT: ErrorCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND: ErrorCode.MODEL_NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS: ErrorCode.MODEL_EXISTS,
+    grpc.StatusCode.DATA_LOSS: ErrorCode.CORRUPT_PACKAGE,
+}
+
+_log = logging.getLogger(__name__)
+
+
+def error_metadata(error: FlexPieError) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata that carries what a status cannot."""
+    return ((CODE_KEY, error.code.value), (REMEDY_KEY, error.remedy.encode()))
+
+
+def error_from_rpc(error: grpc.RpcError, peer: str) -> FlexPieError:
+    """The error that a call to `peer` (as the user knows it) failed with: sync or asyncio call, any server."""
+    status, details, trailing = _status(error)
+    metadata = dict(trailing)
+    code = metadata.get(CODE_KEY)
+    if isinstance(code, str) and code in ErrorCode.__members__:
+        remedy = metadata.get(REMEDY_KEY, b"")
+        text = remedy.decode("utf-8", "replace") if isinstance(remedy, bytes) else remedy
+        return FlexPieError(ErrorCode[code], details, text)
+    known = _CODE_OF.get(status, ErrorCode.INTERNAL)
+    if known is ErrorCode.DEVICE_UNREACHABLE:
+        return FlexPieError(
+            known, f"{peer} does not answer: {details}.", "Check that it runs, and that its address is right."
+        )
+    return FlexPieError(known, f"{peer}: {details or status.name}")
+
+
+@asynccontextmanager
+async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """Ends the call with the status of an error that is raised inside; a defect is logged with its traceback."""
+    try:
+        yield
+    except FlexPieError as error:
+        await abort(context, error)
+    except (grpc.RpcError, grpc.aio.AbortError):
+        raise
+    except Exception as error:
+        _log.exception("defect while answering a call")
+        text = f"{type(error).__name__}: {error}"
+        await abort(context, FlexPieError(ErrorCode.INTERNAL, text, "Please report this, with the server's log."))
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: FlexPieError) -> None:
+    """End a call with an error; never returns."""
+    await context.abort(STATUS_OF[error.code], error.message, error_metadata(error))
+
+
+def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, Iterable[tuple[str, str | bytes]]]:
+    """Status, details and trailing metadata; sync and asyncio errors have the same methods without a common type."""
+    call: Any = error
+    status = call.code()
+    return (
+        status if isinstance(status, grpc.StatusCode) else grpc.StatusCode.UNKNOWN,
+        call.details() or "",
+        call.trailing_metadata() or (),
+    )
