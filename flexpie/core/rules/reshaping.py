@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from flexpie.core.region import Interval, Region
-from flexpie.core.rules.base import BoundOperator, LocalForm, Regions, Rule, has_elements, sole, whole_inputs
+from flexpie.core.rules.base import BoundOperator, LocalForm, Regions, Rule, sole, whole_inputs
 from flexpie.core.tensor import Shape
 
 
@@ -109,7 +109,7 @@ class ReshapeRule(Rule):
             return False
         if _squeezes_implicitly(bound) and 1 not in bound.input(0).shape:
             return False  # no list of axes says "none"
-        return has_elements(bound) and bound.input(0).size == bound.output().size
+        return bound.input(0).size == bound.output().size > 0
 
     def links(self, bound: BoundOperator, input_index: int) -> bool:
         """Where no shape changes."""
