@@ -1,0 +1,76 @@
+"""What both daemons do to listen: which addresses need a word of consent, and a port that is really theirs."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+
+import grpc
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+_LOCALHOST = "127.0.0.1"
+
+
+def check_exposure(host: str, insecure: bool) -> None:
+    """Raise ``INVALID_ARGUMENT`` for a host that other machines can reach, unless the user accepted that."""
+    if not insecure and not _is_local(host):
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"--host {host} can be reached by other machines, and connections are not encrypted.",
+            "Add --insecure if the network is trusted, or leave --host away to serve this machine only.",
+        )
+
+
+def listen(server: grpc.aio.Server, host: str, port: int) -> str:
+    """Bind the server to a port (0: any free one) and return ``host:port`` with the real port.
+
+    Raises ``PORT_IN_USE``, or ``INVALID_ARGUMENT`` for a host that is not this machine's.
+    """
+    address = _LOCALHOST if host == "localhost" else host  # one address: gRPC is content when either of two is free
+    _probe(address, port)
+    try:
+        bound = server.add_insecure_port(_join(address, port))
+    except RuntimeError as error:
+        raise _refused(host, port) from error
+    if bound == 0:
+        raise _refused(host, port)
+    return _join(address, bound)
+
+
+def _probe(address: str, port: int) -> None:
+    """Find out why an address cannot be bound, before gRPC only says that it cannot."""
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, target in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _refused(address, port) from error
+        if error.errno == errno.EACCES:
+            what = f"Port {port} needs more rights than this process has."
+            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Choose a --port above 1023.") from error
+        what = f"Cannot listen on {address}: {error.strerror or error}."
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Choose a --host that is an address here.") from error
+
+
+def _refused(host: str, port: int) -> FlexPieError:
+    return FlexPieError(
+        ErrorCode.PORT_IN_USE,
+        f"Port {port} on {host} is in use by another process.",
+        "Choose another --port, or 0 for any free one.",
+    )
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _join(address: str, port: int) -> str:
+    return f"[{address.strip('[]')}]:{port}" if ":" in address else f"{address}:{port}"
