@@ -50,7 +50,7 @@ class GraphBuilder:
         """Store `array` as an initializer, little-endian raw data as ONNX prescribes."""
         tensor = self._model.graph.initializer.add()
         tensor.name = name
-        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype.newbyteorder("="))
         tensor.dims.extend(array.shape)
         tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         return self._claim(name)
