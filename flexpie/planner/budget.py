@@ -1,0 +1,182 @@
+"""Searching within the devices' memory budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flexpie.core.cluster import Cluster
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.graph import LayerGraph
+from flexpie.core.plan import Plan, Segment
+from flexpie.core.scheme import REPLICATED
+from flexpie.planner.candidates import Candidate, Shares, all_candidates, share_choices
+from flexpie.planner.cost import CostModel
+from flexpie.planner.evaluation import evaluate
+from flexpie.planner.memory import MemoryNeed, memory_needs
+from flexpie.planner.search import search
+from flexpie.planner.table import CostTable, cost_table
+
+_RAISES = 10
+"""Searches with rising prices before giving up."""
+_REFINEMENTS = 4
+"""Searches with prices between the last that did not fit and the first that did."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A plan within the budgets."""
+
+    plan: Plan
+    exact: bool
+    priced: bool
+    """Whether the fastest plan did not fit, so that weights were given a price."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """Devices that need more memory than they have."""
+
+    needs: tuple[MemoryNeed, ...]
+    devices: tuple[int, ...]
+    total_bytes: int
+    """Summed over the devices."""
+
+    def error(self, cluster: Cluster, what: str) -> FlexPieError:
+        """OUT_OF_MEMORY with what each of the devices needs and has."""
+        lines = []
+        for index in self.devices:
+            device, need = cluster.devices[index], self.needs[index]
+            parts = f"weights {_megabytes(need.weights)}, activations {_megabytes(need.activations)}"
+            has = _megabytes(device.memory_bytes or 0)
+            lines.append(f"{device.name} needs {_megabytes(need.total)} ({parts}) and has {has}")
+        return FlexPieError(
+            ErrorCode.OUT_OF_MEMORY,
+            f"The model does not fit the devices' memory ({what}): {'; '.join(lines)}.",
+            "Raise the memory of these devices in the cluster file if they have more, or add devices.",
+        )
+
+
+def exceeding(cluster: Cluster, needs: Sequence[MemoryNeed]) -> Excess | None:
+    """The devices whose budget a plan exceeds; None when it fits."""
+    budgets = [device.memory_bytes for device in cluster.devices]
+    over = {d: need.total - budget for d, (need, budget) in enumerate(zip(needs, budgets, strict=True))
+            if budget is not None and need.total > budget}  # fmt: skip
+    return Excess(tuple(needs), tuple(over), sum(over.values())) if over else None
+
+
+def search_within_budgets(
+    graph: LayerGraph,
+    cluster: Cluster,
+    model: CostModel,
+    candidates: Sequence[Candidate],
+    alone: Sequence[Plan],
+) -> Fit:
+    """The fastest plan found that fits every device's memory.
+
+    Where the fastest of all fits, it is that. Else weights get a price per byte on the devices that are over their
+    budget, which rises until a plan fits: the plan is then good, but not proven best.
+
+    Parameters
+    ----------
+    alone: the plans of each device alone; they compete too.
+    """
+    return _Budgets(graph, cluster, model, alone).fit(candidates)
+
+
+class _Budgets:
+    def __init__(self, graph: LayerGraph, cluster: Cluster, model: CostModel, alone: Sequence[Plan]) -> None:
+        self.graph, self.cluster, self.model = graph, cluster, model
+        self.devices = len(cluster.devices)
+        self.best: Plan | None = None
+        self.least: Excess | None = None
+        self.limited = any(device.memory_bytes is not None for device in cluster.devices)
+        self.alone = alone
+
+    def fit(self, candidates: Sequence[Candidate]) -> Fit:
+        table = cost_table(self.graph, self.devices, candidates, self.model)
+        found, exact = self._search(table, None)
+        excess = self._consider(found)
+        if excess is None:
+            fastest = min((found, *(p for p in self.alone)), key=lambda plan: plan.predicted_seconds)
+            return Fit(fastest if fastest is found or self._consider(fastest) is None else found, exact, False)
+        for plan in self.alone:
+            self._consider(plan)
+        self._raise_prices(found, excess)
+        if self.best is None:
+            assert self.least is not None
+            raise self.least.error(self.cluster, "no plan was found that fits; the closest")
+        return Fit(self.best, False, True)
+
+    def _raise_prices(self, plan: Plan, excess: Excess) -> None:
+        """Search with dearer and dearer weights, also without the devices that are over their budgets."""
+        table = cost_table(self.graph, self.devices, self._roomier_candidates(excess), self.model)
+        low, high = [0.0] * self.devices, [0.0] * self.devices
+        for _ in range(_RAISES):
+            for device in excess.devices:
+                budget = max(1, self.cluster.devices[device].memory_bytes or 1)
+                high[device] = max(4 * high[device], plan.predicted_seconds / (8 * budget))
+            found, _ = self._search(table, high)
+            over = self._consider(found)
+            if over is None:
+                break
+            low, excess = list(high), over
+        else:
+            return
+        for _ in range(_REFINEMENTS):
+            middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+            found, _ = self._search(table, middle)
+            if self._consider(found) is None:
+                high = middle
+            else:
+                low = middle
+
+    def _roomier_candidates(self, excess: Excess) -> list[Candidate]:
+        """All candidates, more that leave out the devices that are too small, and more in proportion to memory."""
+        budgets = [device.memory_bytes for device in self.cluster.devices]
+        known = [budget for budget in budgets if budget is not None]
+        room = [float(max(known) if budget is None else budget) for budget in budgets]
+        choices: dict[Shares, None] = dict.fromkeys(share_choices(self.cluster))
+        if max(room) > 0:
+            choices[tuple(value / max(room) for value in room)] = None
+        if len(excess.devices) < self.devices - 1:
+            choices |= dict.fromkeys(share_choices(self.cluster, frozenset(excess.devices)))
+        return all_candidates(self.devices, tuple(choices))
+
+    def _search(self, table: CostTable, prices: Sequence[float] | None) -> tuple[Plan, bool]:
+        result = search(table, prices)
+        segments = merged([table.segment(first, row) for first, row in result.segments])
+        return evaluate(self.graph, self.cluster, segments, self.model), result.exact
+
+    def _consider(self, plan: Plan) -> Excess | None:
+        """Keep a plan that fits if it is the fastest so far; else say what is too much."""
+        if not self.limited:
+            excess = None
+        else:
+            excess = exceeding(self.cluster, memory_needs(self.graph, plan.segments, self.devices))
+        if excess is None:
+            if self.best is None or plan.predicted_seconds < self.best.predicted_seconds:
+                self.best = plan
+        elif self.least is None or excess.total_bytes < self.least.total_bytes:
+            self.least = excess
+        return excess
+
+
+def merged(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The same plan with fewer segments: neighbours on one device, or replicated on the same devices, are one.
+
+    No exchange separates them and the same is computed; only what nobody outside reads is not kept.
+    """
+    result: list[Segment] = []
+    for segment in segments:
+        before = result[-1] if result else None
+        alike = before is not None and (before.scheme, before.shares) == (segment.scheme, segment.shares)
+        if before is not None and alike and (segment.scheme == REPLICATED or segment.scheme.device is not None):
+            result[-1] = Segment(before.first, segment.stop, segment.scheme, segment.shares)
+        else:
+            result.append(segment)
+    return tuple(result)
+
+
+def _megabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.1f} MB"

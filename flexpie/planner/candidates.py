@@ -1,0 +1,51 @@
+"""The ways to divide a segment's outputs that the search chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flexpie.core.cluster import Cluster
+from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, REPLICATED, Scheme, single
+
+Shares = tuple[float, ...]
+Candidate = tuple[Scheme, Shares]
+"""A scheme with the weight of each device."""
+
+
+def proportional_shares(cluster: Cluster) -> Shares:
+    """Weights in proportion to the devices' speeds; the fastest has 1."""
+    top = max(device.speed for device in cluster.devices)
+    return tuple(device.speed / top for device in cluster.devices)
+
+
+def share_choices(cluster: Cluster, without: frozenset[int] = frozenset()) -> tuple[Shares, ...]:
+    """Weights of the devices to choose from: in proportion to speed, equal, and the fastest k for every k ≥ 2.
+
+    Devices of `without` get nothing. Proportional choices give exactly the same number to devices of equal speed.
+    """
+    speeds = [0.0 if index in without else device.speed for index, device in enumerate(cluster.devices)]
+    ranked = sorted((index for index in range(len(speeds)) if speeds[index] > 0), key=lambda i: (-speeds[i], i))
+    found: dict[Shares, None] = {}
+    for count in range(len(ranked), 1, -1):
+        chosen = set(ranked[:count])
+        for weights in (speeds, [1.0] * len(speeds)) if count == len(ranked) else (speeds,):
+            kept = [weight if index in chosen else 0.0 for index, weight in enumerate(weights)]
+            top = max(kept)
+            found[tuple(weight / top for weight in kept)] = None
+    return tuple(found)
+
+
+def all_candidates(
+    devices: int, shares: Sequence[Shares], schemes: Sequence[Scheme] = (IN_H, IN_W, OUT_C, GRID_2D)
+) -> list[Candidate]:
+    """Each device alone, every scheme with every choice of shares, and every set of devices replicated.
+
+    Where two of them divide a tensor in the same way, the earlier one gives the name.
+    """
+    found: dict[Candidate, None] = {}
+    for device in range(devices):
+        found[single(device), tuple(float(index == device) for index in range(devices))] = None
+    found |= {(scheme, choice): None for scheme in schemes for choice in shares}
+    for choice in shares:
+        found[REPLICATED, tuple(float(weight > 0) for weight in choice)] = None
+    return list(found)

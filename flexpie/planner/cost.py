@@ -1,0 +1,101 @@
+"""What a cost model is asked: seconds of computing a part of an operator, and seconds of an exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from flexpie.core.footprint import OperatorPart
+from flexpie.core.graph import LayerGraph
+from flexpie.core.region import Region
+from flexpie.core.rules import Regions, bind, rule_for
+from flexpie.core.tensor import Shape
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One part of an operator as a cost model sees it: shapes and amounts, no names and no places."""
+
+    op_type: str
+    flops: int
+    """Floating-point operations; a multiply-add counts 2."""
+    bytes_read: int
+    """Of activations and weights."""
+    bytes_written: int
+    weight_bytes: int
+    """Of `bytes_read`, what is weights."""
+    inputs: tuple[Shape | None, ...]
+    """Shape of the needed region of each input, weights included; None where nothing is needed."""
+    outputs: tuple[Shape | None, ...]
+    """Shape of the computed region of each output."""
+    kernel: Shape = ()
+    strides: Shape = ()
+    group: int = 1
+    linked: bool = False
+    """Whether it follows another operator in its layer, so that the engine runs both in one pass."""
+
+
+class CostModel(Protocol):
+    """Times on one cluster of n devices. Answers are finite and ≥ 0 and depend on the arguments alone."""
+
+    def compute_seconds(self, device: int, works: Sequence[Work]) -> Array:
+        """Seconds that a device takes for each part; an array of shape [len(works)]."""
+        ...
+
+    def exchange_seconds(self, nbytes: Array) -> Array:
+        """Seconds from the start of an exchange until the last device has its inputs.
+
+        `nbytes[..., source, destination]`, shape [..., n + 1, n + 1], says how much travels; index n is the master
+        and the diagonal is 0. An exchange that moves nothing takes 0 seconds, and more bytes never take less time:
+        the search's bounds rest on both. Returns an array of shape [...].
+        """
+        ...
+
+
+def work_of(graph: LayerGraph, part: OperatorPart, linked: bool = False) -> Work:
+    """The work of one operator part."""
+    operator = part.operator
+    bound = bind(graph, operator)
+    read = _sizes(graph, operator.inputs, part.needed)
+    strides = bound.integers("strides") if "strides" in operator.attributes else None
+    return Work(
+        op_type=operator.op_type,
+        flops=rule_for(operator).flops(bound, part.produced),
+        bytes_read=sum(nbytes for _, nbytes in read),
+        bytes_written=sum(nbytes for _, nbytes in _sizes(graph, operator.outputs, part.produced)),
+        weight_bytes=sum(nbytes for name, nbytes in read if name in graph.weights),
+        inputs=_shapes(part.needed),
+        outputs=_shapes(part.produced),
+        kernel=_kernel(graph, part),
+        strides=strides or (),
+        group=bound.integer("group", 1) if operator.op_type == "Conv" else 1,
+        linked=linked,
+    )
+
+
+def _sizes(graph: LayerGraph, names: Sequence[str], regions: Regions) -> list[tuple[str, int]]:
+    """Name and bytes of every region that is there; a tensor that is read twice counts once."""
+    found: dict[tuple[str, Region], int] = {}
+    for name, region in zip(names, regions, strict=True):
+        if name and region is not None:
+            found[name, region] = region.size * graph.tensors[name].dtype.itemsize
+    return [(name, nbytes) for (name, _), nbytes in found.items()]
+
+
+def _shapes(regions: Regions) -> tuple[Shape | None, ...]:
+    return tuple(None if region is None else region.shape for region in regions)
+
+
+def _kernel(graph: LayerGraph, part: OperatorPart) -> Shape:
+    """Spatial extent of the window: of a convolution from its weight, of a pool from its attribute."""
+    operator = part.operator
+    if operator.op_type == "Conv" and len(operator.inputs) > 1:
+        return graph.tensors[operator.inputs[1]].shape[2:]
+    window = operator.attributes.get("kernel_shape", ())
+    return tuple(int(length) for length in window) if isinstance(window, tuple) else ()

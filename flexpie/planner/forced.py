@@ -1,0 +1,28 @@
+"""Plans that are given, not searched: one scheme for every layer, or one device for everything."""
+
+from __future__ import annotations
+
+from flexpie.core.cluster import Cluster
+from flexpie.core.graph import LayerGraph
+from flexpie.core.plan import Segment
+from flexpie.core.scheme import Scheme, single
+from flexpie.planner.candidates import Shares, proportional_shares
+
+
+def forced_segments(
+    graph: LayerGraph, cluster: Cluster, scheme: Scheme, *, fuse: int = 1, shares: Shares | None = None
+) -> tuple[Segment, ...]:
+    """Segments of `fuse` layers each, all in one scheme: with one layer each, the fixed schemes of the literature.
+
+    Shares are in proportion to the devices' speeds unless given. A scheme that divides an axis which a tensor does
+    not have leaves that tensor to the fastest device.
+    """
+    weights = proportional_shares(cluster) if shares is None else shares
+    layers = len(graph.layers)
+    return tuple(Segment(first, min(first + fuse, layers), scheme, weights) for first in range(0, layers, max(1, fuse)))
+
+
+def single_segments(graph: LayerGraph, devices: int, device: int) -> tuple[Segment, ...]:
+    """The whole model on one device."""
+    shares = tuple(float(index == device) for index in range(devices))
+    return (Segment(0, len(graph.layers), single(device), shares),) if graph.layers else ()

@@ -1,0 +1,81 @@
+"""From a layer graph and a cluster to a plan, with the reason for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flexpie.core.cluster import Cluster
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.graph import LayerGraph
+from flexpie.core.plan import Plan, Segment
+from flexpie.core.scheme import REPLICATED, SPLITTING, SchemeKind
+from flexpie.planner.budget import Fit, exceeding, search_within_budgets
+from flexpie.planner.candidates import all_candidates, share_choices
+from flexpie.planner.cost import CostModel
+from flexpie.planner.evaluation import evaluate
+from flexpie.planner.explanation import reason_for
+from flexpie.planner.forced import forced_segments, single_segments
+from flexpie.planner.memory import memory_needs
+from flexpie.planner.physics import PhysicsCostModel
+
+AUTO = "auto"
+CHOICES = (AUTO, *(kind.value for kind in SchemeKind))
+"""What `make_plan` takes as its scheme."""
+
+
+@dataclass(frozen=True)
+class PlanningResult:
+    """A plan and what to compare it with."""
+
+    plan: Plan
+    """With predicted costs."""
+    single_device: Plan
+    """The whole model on the device that is predicted to be fastest alone (whether or not it fits its memory)."""
+    exact: bool
+    """Whether no better plan exists in the planner's space, as far as the cost model is right."""
+    reason: str
+    """One or two sentences for the user: why this plan."""
+
+
+def make_plan(
+    graph: LayerGraph, cluster: Cluster, *, scheme: str = AUTO, cost_model: CostModel | None = None
+) -> PlanningResult:
+    """The fastest plan that fits the devices' memory; never predicted slower than the best single device that fits.
+
+    Parameters
+    ----------
+    scheme: ``auto`` searches; the name of a scheme makes every layer a segment of its own in that scheme (``Single``
+        takes the best device).
+    cost_model: predicts times; by default `PhysicsCostModel`.
+
+    Raises FlexPieError: INVALID_ARGUMENT for an unknown scheme, OUT_OF_MEMORY when no plan fits the budgets.
+    """
+    if scheme not in CHOICES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme '{scheme}'.", f"Choose one of {', '.join(CHOICES)}."
+        )
+    model = PhysicsCostModel(cluster) if cost_model is None else cost_model
+    devices = range(len(cluster.devices))
+    alone = [evaluate(graph, cluster, single_segments(graph, len(devices), d), model) for d in devices]
+    best_alone = min(alone, key=lambda plan: plan.predicted_seconds)
+    if scheme != AUTO:
+        plan = best_alone if scheme == SchemeKind.SINGLE.value else _forced(graph, cluster, model, scheme)
+        needs = memory_needs(graph, plan.segments, len(devices))
+        if over := exceeding(cluster, needs):
+            raise over.error(cluster, f"scheme {scheme} forced")
+        return PlanningResult(plan, best_alone, False, f"The scheme {scheme} was asked for.")
+    if len(devices) == 1:
+        segments: Sequence[Segment] = best_alone.segments
+        fit = Fit(best_alone, exact=True, priced=False)
+        if over := exceeding(cluster, memory_needs(graph, segments, 1)):
+            raise over.error(cluster, "no plan fits")
+    else:
+        candidates = all_candidates(len(devices), share_choices(cluster))
+        fit = search_within_budgets(graph, cluster, model, candidates, alone)
+    return PlanningResult(fit.plan, best_alone, fit.exact, reason_for(cluster, fit.plan, best_alone, fit.priced))
+
+
+def _forced(graph: LayerGraph, cluster: Cluster, model: CostModel, scheme: str) -> Plan:
+    chosen = {str(item): item for item in (*SPLITTING, REPLICATED)}[scheme]
+    return evaluate(graph, cluster, forced_segments(graph, cluster, chosen), model)
