@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Set as AbstractSet
 
 from flexpie.core.region import Interval, Region
-from flexpie.core.rules.base import BoundOperator, Regions, Rule, has_elements, sole
+from flexpie.core.rules.base import BoundOperator, Regions, Rule, has_elements, sole, whole_inputs
 
 
 class SameShapeRule(Rule):
-    """One input and output of the same shape, computed whole along some axes."""
+    """An input and an output of the same shape, computed whole along some axes."""
 
     @abstractmethod
     def whole_axes(self, bound: BoundOperator) -> AbstractSet[int]:
@@ -33,8 +34,8 @@ class SameShapeRule(Rule):
         return (region,)
 
     def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
-        """The same place of the input."""
-        return (sole(produced),)
+        """The same place of the first input; others are parameters, taken whole."""
+        return (sole(produced), *whole_inputs(bound)[1:])
 
 
 class SoftmaxRule(SameShapeRule):
@@ -76,3 +77,55 @@ class ConcatRule(Rule):
     def flops(self, bound: BoundOperator, produced: Regions) -> int:
         """None; it copies."""
         return 0
+
+
+class CumSumRule(SameShapeRule):
+    """CumSum along an axis that an input names."""
+
+    def supports(self, bound: BoundOperator) -> bool:
+        """Only where the axis is known."""
+        return super().supports(bound) and bound.constants[1] is not None
+
+    def whole_axes(self, bound: BoundOperator) -> AbstractSet[int]:
+        """The summed axis."""
+        return {axis % len(bound.output().shape) for axis in bound.constants[1] or ()}
+
+
+class ReduceRule(Rule):
+    """ReduceSum and its like, ArgMax, ArgMin: some axes become one element, or vanish."""
+
+    def supports(self, bound: BoundOperator) -> bool:
+        """Only where the axes are known."""
+        dynamic = len(bound.inputs) > 1 and bound.inputs[1] is not None and bound.constants[1] is None
+        return bound.input(0).size > 0 and bound.output().size > 0 and not dynamic
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """The reduced axes whole."""
+        region, shape, axes = sole(produced), bound.input(0).shape, self._axes(bound)
+        kept = iter(region)
+        intervals = []
+        for axis, length in enumerate(shape):
+            if axis in axes:
+                intervals.append(Interval(0, length))
+                if len(region) == len(shape):
+                    next(kept)
+            else:
+                intervals.append(next(kept))
+        return (Region(intervals), *whole_inputs(bound)[1:])
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """One per input element."""
+        shape = bound.input(0).shape
+        return sole(produced).size * math.prod(shape[axis] for axis in self._axes(bound))
+
+    @staticmethod
+    def _axes(bound: BoundOperator) -> AbstractSet[int]:
+        rank = len(bound.input(0).shape)
+        if bound.operator.op_type in {"ArgMax", "ArgMin"}:
+            axes: tuple[int, ...] = (bound.integer("axis", 0),)
+        else:
+            given = bound.constants[1] if len(bound.constants) > 1 else None
+            axes = given or bound.integers("axes") or ()
+            if not axes and not bound.integer("noop_with_empty_axes", 0):
+                axes = tuple(range(rank))
+        return {axis % rank for axis in axes} if rank else set()

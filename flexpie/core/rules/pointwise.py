@@ -88,36 +88,3 @@ class BroadcastRule(Rule):
     def flops(self, bound: BoundOperator, produced: Regions) -> int:
         """One per output element and input beyond the first."""
         return sole(produced).size * max(1, len(bound.inputs) - 1)
-
-
-class BatchNormalizationRule(Rule):
-    """Inference: X [N, C, ...], and scale, bias, mean and variance [C] each."""
-
-    def supports(self, bound: BoundOperator) -> bool:
-        """Only in inference, and with statistics per channel."""
-        return (
-            has_elements(bound)
-            and len(bound.input(0).shape) >= 2
-            and bound.integer("training_mode", 0) == 0
-            and bound.integer("spatial", 1) == 1
-            and bound.operator.version >= 7
-            and all(spec is None for spec in bound.outputs[1:])
-            and all(bound.input(index).shape == bound.input(0).shape[1:2] for index in range(1, 5))
-        )
-
-    def links(self, bound: BoundOperator, input_index: int) -> bool:
-        """X only."""
-        return input_index == 0
-
-    def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
-        """The first output, as wanted."""
-        return (sole(wanted), *[None] * (len(bound.outputs) - 1))
-
-    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
-        """The same place of X, and the statistics of its channels."""
-        region = sole(produced)
-        return (region, *[Region((region[1],))] * 4)
-
-    def flops(self, bound: BoundOperator, produced: Regions) -> int:
-        """A multiply-add per element."""
-        return 2 * sole(produced).size

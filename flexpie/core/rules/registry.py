@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flexpie.core.graph import Operator
-from flexpie.core.rules.axes import ConcatRule, SoftmaxRule
+from flexpie.core.rules.axes import ConcatRule, CumSumRule, ReduceRule, SoftmaxRule
 from flexpie.core.rules.base import GuardedRule, Rule, WholeRule
 from flexpie.core.rules.convolution import ConvRule
 from flexpie.core.rules.matrix import GemmRule, MatMulRule
-from flexpie.core.rules.pointwise import BatchNormalizationRule, BroadcastRule, DropoutRule, UnaryRule
+from flexpie.core.rules.normalization import (
+    BatchNormalizationRule,
+    GroupNormalizationRule,
+    InstanceNormalizationRule,
+    LayerNormalizationRule,
+    LocalResponseRule,
+    LpNormalizationRule,
+    MeanVarianceRule,
+)
+from flexpie.core.rules.pointwise import BroadcastRule, DropoutRule, UnaryRule
 from flexpie.core.rules.pooling import GlobalPoolRule, PoolRule
 from flexpie.core.rules.reshaping import ReshapeRule, TransposeRule
 
@@ -29,6 +38,11 @@ _BROADCAST = _names("""
     Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor
 """)
 
+_REDUCTIONS = _names("""
+    ArgMax ArgMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare
+""")
+
 _FAMILIES: Mapping[Rule, list[str]] = {
     UnaryRule(): _UNARY,
     BroadcastRule(): _BROADCAST,
@@ -43,6 +57,14 @@ _FAMILIES: Mapping[Rule, list[str]] = {
     MatMulRule(): ["MatMul"],
     SoftmaxRule(): ["Softmax", "LogSoftmax", "Hardmax"],
     ConcatRule(): ["Concat"],
+    CumSumRule(): ["CumSum"],
+    ReduceRule(): _REDUCTIONS,
+    LayerNormalizationRule(): ["LayerNormalization"],
+    InstanceNormalizationRule(): ["InstanceNormalization"],
+    GroupNormalizationRule(): ["GroupNormalization"],
+    LocalResponseRule(): ["LRN"],
+    MeanVarianceRule(): ["MeanVarianceNormalization"],
+    LpNormalizationRule(): ["LpNormalization"],
 }
 
 _RULES: Mapping[str, Rule] = {
