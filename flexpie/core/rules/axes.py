@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Set as AbstractSet
 
 from flexpie.core.region import Interval, Region
-from flexpie.core.rules.base import BoundOperator, Regions, Rule, has_elements, sole, whole_inputs
+from flexpie.core.rules.base import BoundOperator, CopyRule, Regions, Rule, has_elements, sole, whole_inputs
 
 
 class SameShapeRule(Rule):
@@ -54,7 +54,7 @@ class SoftmaxRule(SameShapeRule):
         return 5 * sole(produced).size
 
 
-class ConcatRule(Rule):
+class ConcatRule(CopyRule):
     """Inputs side by side along `axis`."""
 
     def supports(self, bound: BoundOperator) -> bool:
@@ -73,10 +73,6 @@ class ConcatRule(Rule):
             found.append(region.with_axis(axis, own) if common.length else None)
             start += length
         return tuple(found)
-
-    def flops(self, bound: BoundOperator, produced: Regions) -> int:
-        """None; it copies."""
-        return 0
 
 
 class CumSumRule(SameShapeRule):

@@ -111,6 +111,14 @@ class Rule(ABC):
         return sum(region.size for region in produced if region is not None)
 
 
+class CopyRule(Rule):
+    """A rule of an operator that only copies elements."""
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """None."""
+        return 0
+
+
 class WholeRule(Rule):
     """An operator that is computed whole: slow, never wrong."""
 

@@ -18,9 +18,11 @@ from flexpie.core.rules.normalization import (
     LpNormalizationRule,
     MeanVarianceRule,
 )
+from flexpie.core.rules.padding import PadRule
 from flexpie.core.rules.pointwise import BroadcastRule, DropoutRule, UnaryRule
 from flexpie.core.rules.pooling import GlobalPoolRule, PoolRule
 from flexpie.core.rules.reshaping import ReshapeRule, TransposeRule
+from flexpie.core.rules.selection import ExpandRule, GatherRule, SliceRule, SplitRule, TileRule
 
 
 def _names(text: str) -> list[str]:
@@ -57,6 +59,12 @@ _FAMILIES: Mapping[Rule, list[str]] = {
     MatMulRule(): ["MatMul"],
     SoftmaxRule(): ["Softmax", "LogSoftmax", "Hardmax"],
     ConcatRule(): ["Concat"],
+    SliceRule(): ["Slice"],
+    SplitRule(): ["Split"],
+    GatherRule(): ["Gather"],
+    ExpandRule(): ["Expand"],
+    TileRule(): ["Tile"],
+    PadRule(): ["Pad"],
     CumSumRule(): ["CumSum"],
     ReduceRule(): _REDUCTIONS,
     LayerNormalizationRule(): ["LayerNormalization"],

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from flexpie.core.region import Interval, Region
-from flexpie.core.rules.base import BoundOperator, LocalForm, Regions, Rule, sole, whole_inputs
+from flexpie.core.rules.base import BoundOperator, CopyRule, LocalForm, Regions, sole, whole_inputs
 from flexpie.core.tensor import Shape
 
 
@@ -100,7 +100,7 @@ def _strides(shape: Shape) -> list[tuple[int, int]]:
     return [(step * length, step) for step, length in zip(inner, shape, strict=True)]
 
 
-class ReshapeRule(Rule):
+class ReshapeRule(CopyRule):
     """Reshape, Flatten, Squeeze, Unsqueeze: the same elements in the same order."""
 
     def supports(self, bound: BoundOperator) -> bool:
@@ -142,10 +142,6 @@ class ReshapeRule(Rule):
             return LocalForm(constants={1: axes})
         return LocalForm()
 
-    def flops(self, bound: BoundOperator, produced: Regions) -> int:
-        """None; it copies at most."""
-        return 0
-
     @staticmethod
     def _factorization(bound: BoundOperator) -> Factorization:
         return factorize(bound.input(0).shape, bound.output().shape)
@@ -157,7 +153,7 @@ def _squeezes_implicitly(bound: BoundOperator) -> bool:
     return bound.operator.op_type == "Squeeze" and not named
 
 
-class TransposeRule(Rule):
+class TransposeRule(CopyRule):
     """Transpose: axes in another order."""
 
     def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
@@ -165,7 +161,3 @@ class TransposeRule(Rule):
         region = sole(produced)
         order = bound.integers("perm") or tuple(reversed(range(len(region))))
         return (Region(region[order.index(axis)] for axis in range(len(region))),)
-
-    def flops(self, bound: BoundOperator, produced: Regions) -> int:
-        """None; it copies."""
-        return 0
