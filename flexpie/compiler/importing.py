@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript.optimizer import optimize_ir
 
+from flexpie.compiler.ceil_mode import settle_ceil_mode
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.layers import build_graph
 from flexpie.compiler.loading import file_digest, load_model
@@ -60,9 +61,18 @@ def _simplify(path: Path, model: ir.Model) -> ir.Model:
 
 
 def _infer(path: Path, model: ir.Model) -> None:
-    """Write inferred shapes and types into the model's values."""
+    """Write inferred shapes and types into the model's values, as onnxruntime will find them."""
+    _infer_once(path, model)
+    while settle_ceil_mode(model):
+        _infer_once(path, model)
+
+
+def _infer_once(path: Path, model: ir.Model) -> None:
+    proto = skeleton(model)
+    for output in proto.graph.output:  # files declare them wrongly, and onnxruntime does not mind
+        output.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(skeleton(model), strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         text = " ".join(str(error).split())[:400]
         raise FlexPieError(
@@ -77,7 +87,7 @@ def _infer(path: Path, model: ir.Model) -> None:
             if info is None or not info.type.HasField("tensor_type"):
                 continue
             found = ir.from_proto(info)
-            if found.shape is not None and (value.shape is None or not value.shape.is_static()):
+            if found.shape is not None and (found.shape.is_static() or value.shape is None):
                 value.shape = found.shape
             if value.dtype is None:
                 value.type = found.type

@@ -72,7 +72,7 @@ def _captured(node: ir.Node) -> Iterator[str]:
         graphs = [attr.value] if attr.type is ir.AttributeType.GRAPH else (
             attr.value if attr.type is ir.AttributeType.GRAPHS else [])  # fmt: skip
         for graph in graphs:
-            inner = {value for value in graph.inputs} | set(graph.initializers.values())
+            inner = set(graph.inputs) | set(graph.initializers.values())
             inner |= {value for member in graph.all_nodes() for value in member.outputs}
             inner |= {value for member in graph.all_nodes() for sub in _subgraphs(member) for value in sub.inputs}
             reads = [*graph.outputs, *(value for member in graph.all_nodes() for value in member.inputs)]

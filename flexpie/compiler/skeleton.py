@@ -25,6 +25,9 @@ def skeleton(model: ir.Model) -> onnx.ModelProto:
             inputs[name] = value
     graph.input.extend(ir.to_proto(value) for value in inputs.values())
     graph.output.extend(ir.to_proto(value) for value in model.graph.outputs)
+    for output in graph.output:  # the checker wants a shape, onnxruntime does not
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.shape.SetInParent()
     proto = onnx.ModelProto(ir_version=max(model.ir_version, 4), graph=graph)
     proto.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items())
     proto.functions.extend(ir.to_proto(function) for function in model.functions.values())
