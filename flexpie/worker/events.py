@@ -103,7 +103,7 @@ class CancelArrived:
 
 @dataclass(frozen=True, slots=True)
 class FailureArrived:
-    """A peer refused a frame of a request."""
+    """A frame of a request could not be sent, or its receiver refused it."""
 
     key: RequestKey
     failure: Failure
@@ -128,10 +128,12 @@ class ExecutionFailed:
 
 @dataclass(frozen=True, slots=True)
 class PeerLost:
-    """A stream to or from another worker broke, or did not take a frame."""
+    """A stream to or from another worker broke."""
 
     deployment_id: str
     device: int
+    receiving: bool
+    """Whether it is the stream that brings the peer's messages, or the one that takes ours."""
 
 
 @dataclass(frozen=True, slots=True)

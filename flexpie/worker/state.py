@@ -12,10 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.core.program import MASTER, DeviceProgram, Receive, Send
 from flexpie.wire.framing import Failure
-from flexpie.wire.tensors import payload_bytes
 from flexpie.worker.admission import check_program, resident_bytes
+from flexpie.worker.deployment import Deployment, Limits, expected_messages
 from flexpie.worker.events import (
     BatchExecuted,
     BuildDeployment,
@@ -46,56 +45,7 @@ from flexpie.worker.events import (
     TimePassed,
     UndeployRequested,
 )
-from flexpie.worker.request import Request, Slot
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of a worker."""
-
-    requests: int = 64
-    """In flight at once."""
-    buffered_bytes: int = 512 * 1024 * 1024
-    """Of payloads that wait for their step."""
-    memory_bytes: int = 0
-    """Of weights and activations of all deployments; 0 is no limit."""
-    remembered: int = 4096
-    """Ended requests whose late messages are known and dropped."""
-    lease_seconds: float = 60.0
-    """How long the deployments of a master stay that is gone."""
-
-
-@dataclass
-class Deployment:
-    """A program that this worker runs."""
-
-    deployment_id: str
-    program: DeviceProgram
-    master_id: str
-    model: str
-    device_names: tuple[str, ...]
-    resident_bytes: int
-    expected: dict[Slot, int | None]
-    """Payload bytes of every message of a request; None where strings make them unknown."""
-    ready: bool = False
-    orphaned_at: float | None = None
-    """When its master was lost."""
-    requests_done: int = 0
-    requests_failed: int = 0
-    frames_received: int = 0
-    bytes_received: int = 0
-    frames_sent: int = 0
-    compute_seconds: float = 0.0
-
-    def name_of(self, device: int) -> str:
-        """What the user calls a device."""
-        if device == MASTER:
-            return "the master"
-        return self.device_names[device] if device < len(self.device_names) else f"device {device}"
-
-    def sends_to(self, device: int) -> bool:
-        """Whether its program has a message for the device."""
-        return any(isinstance(step, Send) and step.destination == device for step in self.program.steps)
+from flexpie.worker.request import Request
 
 
 @dataclass
@@ -153,8 +103,8 @@ class WorkerState:
                 return self._fail(key, failure)
             case TimePassed(at):
                 return self._expire(at)
-            case PeerLost(deployment_id, device):
-                return self._lose_peer(deployment_id, device)
+            case PeerLost(deployment_id, device, receiving):
+                return self._lose_peer(deployment_id, device, receiving)
             case MasterConnected(master_id):
                 for deployment in self._deployments_of(master_id):
                     deployment.orphaned_at = None
@@ -199,7 +149,7 @@ class WorkerState:
             event.model,
             event.device_names,
             resident,
-            _expected_messages(event.program),
+            expected_messages(event.program),
         )
         return [BuildDeployment(event.deployment_id, event.program)]
 
@@ -377,9 +327,9 @@ class WorkerState:
             "Give the request more time, or look for a slow device or link.",
         )
 
-    def _lose_peer(self, deployment_id: str, device: int) -> list[Instruction]:
-        """Fail what still needs the peer. Its lost messages cannot be told from those that arrived, so a request
-        fails as well when it has sent something to the peer."""
+    def _lose_peer(self, deployment_id: str, device: int, receiving: bool) -> list[Instruction]:
+        """Fail what needs the peer. Sent messages that were lost cannot be told from those that arrived, so a broken
+        stream to the peer fails every request that has messages for it."""
         deployment = self.deployments.get(deployment_id)
         if deployment is None:
             return []
@@ -388,20 +338,12 @@ class WorkerState:
             f"The link between {deployment.name_of(deployment.program.device)} and {deployment.name_of(device)} broke.",
             "Check that both workers run and that the network connects them.",
         )
-        needed = deployment.sends_to(device)
+        sends = not receiving and deployment.sends_to(device)
         done: list[Instruction] = []
         for request in self.requests_of(deployment_id):
-            if needed or any(source == device for _, source in request.awaited):
+            if sends or (receiving and any(source == device for _, source in request.awaited)):
                 done += self._fail(request.key, failure)
         return done
-
-
-def _expected_messages(program: DeviceProgram) -> dict[Slot, int | None]:
-    return {
-        (step.exchange, step.source): payload_bytes([program.values[value] for value in step.values])
-        for step in program.steps
-        if isinstance(step, Receive)
-    }
 
 
 def _shutting_down() -> FlexPieError:

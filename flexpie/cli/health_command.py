@@ -1,0 +1,31 @@
+"""`flexpie health`: asks a daemon whether it serves; made for health checks of containers and service managers."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("address", metavar="HOST:PORT")
+@click.option("--timeout", "timeout_seconds", default=3.0, show_default=True, type=click.FloatRange(0.001),
+              help="How long to wait for an answer, in seconds.")
+def health(address: str, timeout_seconds: float) -> None:
+    """Ask the worker or master at HOST:PORT whether it is ready. Exit code 0: it is."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from flexpie.wire.limits import channel_options
+    from flexpie.wire.status import error_from_rpc
+
+    try:
+        with grpc.insecure_channel(address, options=channel_options()) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+    except grpc.RpcError as error:
+        click.echo(f"unreachable: {error_from_rpc(error, address)}", err=True)
+        sys.exit(1)
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+    click.echo(status.lower().replace("_", " "))
+    sys.exit(0 if reply.status == health_pb2.HealthCheckResponse.SERVING else 1)

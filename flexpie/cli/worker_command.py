@@ -1,0 +1,82 @@
+"""`flexpie-worker`: runs a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flexpie import __version__
+from flexpie.core.errors import FlexPieError
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?|)b?", re.IGNORECASE)
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]
+    """Bytes: ``1500000``, ``1.5GB``, ``512MiB``."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size; write it like 512MiB or 2GB", param, ctx)
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--port", default=50051, show_default=True, type=click.IntRange(0, 65535),
+              help="Port to listen on; 0 takes any free one.")
+@click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
+@click.option("--insecure", is_flag=True, help="Accept connections of other machines without encryption.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024),
+              help="Threads that run one operator.")
+@click.option("--memory", default="0", type=SizeType(),
+              help="What weights and activations may take, such as 512MiB; 0 is no limit.")
+@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for the worker's identity and cached packages.")
+@click.option("--store-bytes", default="4GiB", show_default=True, type=SizeType(),
+              help="What cached packages may take on disk.")
+@click.option("--max-message-bytes", default="256MiB", show_default=True, type=SizeType(),
+              help="Largest message to take or send.")
+@click.option("--drain-seconds", default=30.0, show_default=True, type=click.FloatRange(0),
+              help="How long requests may take to finish when the worker is asked to end.")
+@click.option("--log-level", default="info", show_default=True,
+              type=click.Choice(["debug", "info", "warning", "error"]), help="What to log on stderr.")
+@click.version_option(__version__, prog_name="flexpie-worker")
+def main(
+    port: int, host: str, insecure: bool, threads: int, memory: int, state_dir: Path | None, store_bytes: int,
+    max_message_bytes: int, drain_seconds: float, log_level: str,
+) -> None:
+    """Run a worker: one device's part of every inference, at a master's request.
+
+    Prints "listening on HOST:PORT" when it is ready. SIGTERM and Ctrl-C let requests in flight finish; a second
+    Ctrl-C ends the worker at once.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters is raised, and reported once
+    from flexpie.worker.daemon import WorkerSettings, serve
+
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    settings = WorkerSettings(
+        host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, drain_seconds
+    )
+    try:
+        asyncio.run(serve(settings, lambda address: click.echo(f"listening on {address}")))
+    except FlexPieError as error:
+        click.echo(f"flexpie-worker: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Builds what a deployment needs on this worker, sessions and streams to peers, and gives it back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.program import DeviceProgram
+from flexpie.wire.framing import Failure
+from flexpie.wire.limits import ChannelOptions
+from flexpie.worker.deployment import Deployment
+from flexpie.worker.engine import Engine, Session
+from flexpie.worker.events import DeploymentBuilt, DeploymentFailed, Event
+from flexpie.worker.peers import Peer, PeerLink
+from flexpie.worker.sessions import load_sessions, warm_sessions
+from flexpie.worker.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Resources:
+    """What a deployment holds."""
+
+    program: DeviceProgram
+    sessions: Sequence[Session] = ()
+    links: dict[int, PeerLink] = field(default_factory=dict)
+    """By index of the peer."""
+    building: asyncio.Task[None] | None = None
+    build_seconds: float = 0.0
+    bytes_sent: int = 0
+
+
+class Builder:
+    """Builds one deployment at a time beside the event loop; requests of others go on."""
+
+    def __init__(self, store: Store, engine: Engine, options: ChannelOptions, deliver: Callable[[Event], None]) -> None:
+        """`deliver` gets `DeploymentBuilt` or `DeploymentFailed`, and later what the streams to peers report."""
+        self.disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        """The one thread that uses the store."""
+        self._store = store
+        self._engine = engine
+        self._options = options
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._loading = ThreadPoolExecutor(1, thread_name_prefix="build")
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def start(self, deployment: Deployment, addresses: Mapping[int, str]) -> Resources:
+        """Begin to build; `addresses` are those of the peers that the program sends to."""
+        resources = Resources(deployment.program)
+        resources.building = self._loop.create_task(self._build(deployment, addresses, resources))
+        return resources
+
+    def free(self, deployment_id: str, resources: Resources) -> None:
+        """Give back what a deployment holds, finished or not."""
+        if resources.building is not None:
+            resources.building.cancel()
+        for link in resources.links.values():
+            task = self._loop.create_task(link.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        self.disk.submit(self._store.unpin, deployment_id)
+
+    async def close(self) -> None:
+        """End the threads, when every deployment has been freed."""
+        if self._closing:
+            await asyncio.wait(self._closing)
+        self._loading.shutdown(wait=False, cancel_futures=True)
+        self.disk.shutdown(wait=False)
+
+    async def _build(self, deployment: Deployment, addresses: Mapping[int, str], resources: Resources) -> None:
+        started = self._loop.time()
+        event: Event
+        try:
+            await self._loop.run_in_executor(self.disk, self._pin, deployment)
+            self._open_links(deployment, addresses, resources)
+            resources.sessions = await self._loop.run_in_executor(self._loading, self._load, deployment.program)
+            for link in resources.links.values():
+                await link.opened()
+            event = DeploymentBuilt(deployment.deployment_id)
+        except FlexPieError as error:
+            event = DeploymentFailed(deployment.deployment_id, Failure.of(error))
+        except Exception as error:
+            _log.exception("defect while building deployment=%s", deployment.deployment_id)
+            failure = Failure(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+            event = DeploymentFailed(deployment.deployment_id, failure)
+        resources.build_seconds = self._loop.time() - started
+        resources.building = None
+        self._deliver(event)
+
+    def _pin(self, deployment: Deployment) -> None:
+        """Keep the deployment's blobs, all of which must be in the store."""
+        blobs = [blob for graph in deployment.program.subgraphs for blob in (graph.model, *graph.weights)]
+        self._store.pin(deployment.deployment_id, blobs)
+        missing = self._store.missing(blobs)
+        if missing:
+            raise FlexPieError(
+                ErrorCode.CORRUPT_PACKAGE,
+                f"{len(missing)} blobs of the package are not in the store, {missing[0].sha256} is one.",
+                "Push the package again; if that does not help, start the worker with a larger --store-bytes.",
+            )
+
+    def _load(self, program: DeviceProgram) -> Sequence[Session]:
+        sessions = load_sessions(program, self._store.folder, self._engine)
+        warm_sessions(program, sessions)
+        return sessions
+
+    def _open_links(self, deployment: Deployment, addresses: Mapping[int, str], resources: Resources) -> None:
+        program = deployment.program
+        for index in program.peers:
+            name = deployment.name_of(index)
+            if index not in addresses:
+                raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"The package does not tell the address of {name}.")
+            peer = Peer(deployment.deployment_id, program.device, index, name, addresses[index])
+            resources.links[index] = PeerLink(peer, self._options, self._deliver)

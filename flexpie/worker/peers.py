@@ -1,0 +1,155 @@
+"""Streams to other workers: one for each deployment and peer, kept from its building until its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.wire.framing import Failure, decode_frame
+from flexpie.wire.limits import (
+    DEPLOYMENT_KEY,
+    PROTOCOL,
+    PROTOCOL_KEY,
+    SOURCE_KEY,
+    ChannelOptions,
+)
+from flexpie.wire.status import error_from_rpc
+from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
+from flexpie.worker.outbox import Outbox
+
+EXCHANGE_METHOD = "/flexpie.wire.v1.PeerService/Exchange"
+CONNECT_SECONDS = 10.0
+"""How long building a deployment waits for its peers."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where a link leads to, and from whom."""
+
+    deployment_id: str
+    own_index: int
+    index: int
+    name: str
+    address: str
+
+
+class PeerLink:
+    """The stream to one peer of a deployment. Opens it again whenever it breaks."""
+
+    def __init__(self, peer: Peer, options: ChannelOptions, deliver: Callable[[Event], None]) -> None:
+        """`deliver` gets `PeerLost` when the stream breaks, and `FailureArrived` when the peer refuses a frame."""
+        self._peer = peer
+        self._options = options
+        self._deliver = deliver
+        self._outbox: Outbox | None = None
+        self._opened = asyncio.Event()
+        self._error: FlexPieError | None = None
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link to {peer.name}")
+
+    async def opened(self) -> None:
+        """Return when the stream is open for the first time.
+
+        Raises ``DEVICE_UNREACHABLE`` after `CONNECT_SECONDS`, or what the peer refused it with.
+        """
+        try:
+            await asyncio.wait_for(self._opened.wait(), CONNECT_SECONDS)
+        except asyncio.TimeoutError:
+            raise self._error or self._unreachable("does not answer") from None
+
+    def send(self, message: bytes) -> None:
+        """Queue a message; raises ``DEVICE_UNREACHABLE`` while the stream is broken, or ``OVERLOADED``."""
+        if self._outbox is None:
+            raise self._unreachable("cannot be reached")
+        self._outbox.put(message)
+
+    async def close(self) -> None:
+        """Close the stream; what is still queued is lost."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        async with grpc.aio.insecure_channel(self._peer.address, options=self._options) as channel:
+            while True:
+                was_open = await self._hold_stream(channel)
+                pause = FIRST_PAUSE_SECONDS if was_open else min(pause * 2, LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+    async def _hold_stream(self, channel: grpc.aio.Channel) -> bool:
+        """Open the stream and use it until it breaks; returns whether it was open."""
+        metadata = (
+            (PROTOCOL_KEY, str(PROTOCOL)),
+            (SOURCE_KEY, str(self._peer.own_index)),
+            (DEPLOYMENT_KEY, self._peer.deployment_id),
+        )
+        call: grpc.aio.StreamStreamCall[Any, Any] = channel.stream_stream(EXCHANGE_METHOD)(metadata=metadata)
+        try:
+            if PROTOCOL_KEY not in dict(await call.initial_metadata()):  # the peer has not accepted the stream
+                return self._broken(await _error_of(call, self._peer.name))
+            writing = asyncio.create_task(self._write(call))
+            try:
+                await self._read(call)
+            finally:
+                self._outbox = None
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+            if await call.code() is not grpc.StatusCode.OK:  # a peer that leaves in order has taken every message
+                self._deliver(PeerLost(self._peer.deployment_id, self._peer.index, receiving=False))
+            self._broken(await _error_of(call, self._peer.name))
+            return True
+        except grpc.aio.AioRpcError as error:
+            return self._broken(error_from_rpc(error, self._peer.name))
+        finally:
+            call.cancel()
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        limit = dict(self._options)["grpc.max_send_message_length"]
+        outbox = self._outbox = Outbox(call.write, int(limit))
+        self._opened.set()
+        await outbox.run()
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        """Keep a read pending until the stream ends: only refused frames come back."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while isinstance(message := await call.read(), bytes):
+                frame = decode_frame(message)
+                if isinstance(frame.content, Failure):
+                    key = RequestKey(frame.deployment_id, frame.request_id)
+                    self._deliver(FailureArrived(key, frame.content))
+
+    def _broken(self, error: FlexPieError) -> bool:
+        if self._error is None or self._error.message != error.message:  # not the same line for each attempt
+            peer = self._peer
+            _log.warning("link broken deployment=%s peer=%s address=%s: %s",
+                         peer.deployment_id, peer.name, peer.address, error.message)  # fmt: skip
+        self._error = error
+        return False
+
+    def _unreachable(self, what: str) -> FlexPieError:
+        return FlexPieError(
+            ErrorCode.DEVICE_UNREACHABLE,
+            f"{self._peer.name} ({self._peer.address}) {what}.",
+            "Check that its worker runs and that the network connects the two.",
+        )
+
+
+async def _error_of(call: grpc.aio.StreamStreamCall[Any, Any], peer: str) -> FlexPieError:
+    """Why a call ended."""
+    code = await call.code()
+    if code is grpc.StatusCode.OK:
+        return FlexPieError(ErrorCode.DEVICE_UNREACHABLE, f"{peer} closed the link.")
+    metadata, trailing = await call.initial_metadata(), await call.trailing_metadata()
+    return error_from_rpc(grpc.aio.AioRpcError(code, metadata, trailing, await call.details()), peer)

@@ -1,0 +1,172 @@
+"""The worker's gRPC face: decode, call, encode."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from flexpie import __version__
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.program import BlobRef
+from flexpie.wire.codec import blob_from_proto, program_from_proto
+from flexpie.wire.limits import PROTOCOL
+from flexpie.wire.status import errors_as_status
+from flexpie.wire.v1 import worker_pb2, worker_pb2_grpc
+from flexpie.worker.deployment import Deployment
+from flexpie.worker.engine import ENGINE_VERSION
+from flexpie.worker.events import DeployRequested, UndeployRequested
+from flexpie.worker.node import WorkerNode
+from flexpie.worker.store import BlobWriter, Store
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """What a worker tells about itself."""
+
+    worker_id: str
+    memory_bytes: int
+    threads: int
+
+
+class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
+    """The calls of a master."""
+
+    def __init__(self, node: WorkerNode, identity: WorkerIdentity) -> None:
+        self._node = node
+        self._identity = identity
+        self._started_at = time.monotonic()
+
+    async def Handshake(self, request: worker_pb2.HandshakeRequest, context: _Context) -> worker_pb2.HandshakeReply:
+        async with errors_as_status(context):
+            if request.protocol != PROTOCOL:
+                raise FlexPieError(
+                    ErrorCode.VERSION_MISMATCH,
+                    f"The master runs FlexPie {request.version} (protocol {request.protocol}), this worker "
+                    f"{__version__} (protocol {PROTOCOL}).",
+                    "Install the same version on both.",
+                )
+        return worker_pb2.HandshakeReply(
+            version=__version__,
+            protocol=PROTOCOL,
+            worker_id=self._identity.worker_id,
+            onnxruntime_version=ENGINE_VERSION,
+            memory_bytes=self._identity.memory_bytes,
+            threads=self._identity.threads,
+        )
+
+    async def OfferBlobs(self, request: worker_pb2.OfferBlobsRequest, context: _Context) -> worker_pb2.OfferBlobsReply:
+        missing: list[BlobRef] = []
+        async with errors_as_status(context):
+            blobs = [blob_from_proto(blob) for blob in request.blobs]
+            loop = asyncio.get_running_loop()
+            missing = await loop.run_in_executor(self._node.disk, self._node.store.missing, blobs)
+        return worker_pb2.OfferBlobsReply(missing_sha256=[blob.sha256 for blob in missing])
+
+    async def PushBlobs(
+        self, request_iterator: AsyncIterator[worker_pb2.BlobChunk], context: _Context
+    ) -> worker_pb2.PushBlobsReply:
+        upload = _Upload(self._node.store, self._node.disk)
+        async with errors_as_status(context):
+            try:
+                async for chunk in request_iterator:
+                    await upload.take(chunk)
+                await upload.finish_blob()
+            finally:
+                upload.abort()
+        _log.info("blobs stored count=%d bytes=%d", upload.blobs, upload.nbytes)
+        return worker_pb2.PushBlobsReply(blobs=upload.blobs, nbytes=upload.nbytes)
+
+    async def Deploy(self, request: worker_pb2.DeployRequest, context: _Context) -> worker_pb2.DeployReply:
+        node, reply = self._node, worker_pb2.DeployReply()
+        async with errors_as_status(context):
+            event = DeployRequested(
+                request.deployment_id,
+                program_from_proto(request.program),
+                request.master_id,
+                request.model,
+                tuple(request.device_names),
+            )
+            await node.deploy(event, dict(request.peers))
+            reply.build_seconds = node.resources[request.deployment_id].build_seconds
+            reply.resident_bytes = node.state.deployments[request.deployment_id].resident_bytes
+        return reply
+
+    async def Undeploy(self, request: worker_pb2.UndeployRequest, context: _Context) -> worker_pb2.UndeployReply:
+        async with errors_as_status(context):
+            self._node.handle(UndeployRequested(request.deployment_id))
+        return worker_pb2.UndeployReply()
+
+    async def WorkerStatus(
+        self, request: worker_pb2.WorkerStatusRequest, context: _Context
+    ) -> worker_pb2.WorkerStatusReply:
+        node = self._node
+        return worker_pb2.WorkerStatusReply(
+            worker_id=self._identity.worker_id,
+            version=__version__,
+            deployments=[self._deployment_status(known) for known in node.state.deployments.values()],
+            store_bytes=node.store.used_bytes,
+            store_limit_bytes=node.store.limit_bytes,
+            uptime_seconds=time.monotonic() - self._started_at,
+        )
+
+    def _deployment_status(self, deployment: Deployment) -> worker_pb2.DeploymentStatus:
+        resources = self._node.resources.get(deployment.deployment_id)
+        return worker_pb2.DeploymentStatus(
+            deployment_id=deployment.deployment_id,
+            model=deployment.model,
+            ready=deployment.ready,
+            requests_in_flight=len(self._node.state.requests_of(deployment.deployment_id)),
+            requests_done=deployment.requests_done,
+            requests_failed=deployment.requests_failed,
+            frames_sent=deployment.frames_sent,
+            bytes_sent=resources.bytes_sent if resources is not None else 0,
+            frames_received=deployment.frames_received,
+            bytes_received=deployment.bytes_received,
+            compute_seconds=deployment.compute_seconds,
+        )
+
+
+class _Upload:
+    """Blobs that come in chunk by chunk; files are written on the disk thread."""
+
+    def __init__(self, store: Store, disk: Executor) -> None:
+        self.blobs = 0
+        self.nbytes = 0
+        self._store = store
+        self._disk = disk
+        self._writer: BlobWriter | None = None
+
+    async def take(self, chunk: worker_pb2.BlobChunk) -> None:
+        """The next chunk; raises ``CORRUPT_PACKAGE`` or ``TOO_LARGE``."""
+        loop = asyncio.get_running_loop()
+        if chunk.HasField("blob"):
+            await self.finish_blob()
+            self._writer = await loop.run_in_executor(self._disk, self._store.writer, blob_from_proto(chunk.blob))
+        if self._writer is None:
+            raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, "A chunk came before the blob that it belongs to.")
+        if chunk.data:
+            await loop.run_in_executor(self._disk, self._writer.write, chunk.data)
+            self.nbytes += len(chunk.data)
+
+    async def finish_blob(self) -> None:
+        """Put the blob whose chunks have come into the store."""
+        if self._writer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.commit)
+            self._writer = None
+            self.blobs += 1
+
+    def abort(self) -> None:
+        """Forget a blob that is not complete."""
+        if self._writer is not None:
+            self._disk.submit(self._writer.abort)
