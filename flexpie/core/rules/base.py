@@ -64,8 +64,8 @@ class LocalForm:
     attributes: Mapping[str, AttributeValue | None] = field(default_factory=dict)
     """Attributes to set; None removes one."""
     constants: Mapping[int, Constant] = field(default_factory=dict)
-    """Inputs (by index) to replace, or to add at the end, by an int64 vector with these values. `needs` asks
-    for nothing (None) there."""
+    """Inputs (by index, which the node has) to replace by an int64 vector with these values. `needs` asks for
+    nothing (None) there."""
 
 
 class Rule(ABC):

@@ -21,6 +21,7 @@ from flexpie.core.rules.normalization import (
 from flexpie.core.rules.padding import PadRule
 from flexpie.core.rules.pointwise import BroadcastRule, DropoutRule, UnaryRule
 from flexpie.core.rules.pooling import GlobalPoolRule, PoolRule
+from flexpie.core.rules.rearranging import DepthToSpaceRule, SpaceToDepthRule
 from flexpie.core.rules.reshaping import ReshapeRule, TransposeRule
 from flexpie.core.rules.selection import ExpandRule, GatherRule, SliceRule, SplitRule, TileRule
 
@@ -65,6 +66,8 @@ _FAMILIES: Mapping[Rule, list[str]] = {
     ExpandRule(): ["Expand"],
     TileRule(): ["Tile"],
     PadRule(): ["Pad"],
+    DepthToSpaceRule(): ["DepthToSpace"],
+    SpaceToDepthRule(): ["SpaceToDepth"],
     CumSumRule(): ["CumSum"],
     ReduceRule(): _REDUCTIONS,
     LayerNormalizationRule(): ["LayerNormalization"],

@@ -107,8 +107,8 @@ class ReshapeRule(CopyRule):
         """Not the oldest Reshape, and not where the numbers of elements differ."""
         if bound.operator.op_type == "Reshape" and bound.operator.version < 5:
             return False
-        if _squeezes_implicitly(bound) and 1 not in bound.input(0).shape:
-            return False  # no list of axes says "none"
+        if _squeezes_implicitly(bound) and (bound.operator.version >= 13 or 1 not in bound.input(0).shape):
+            return False  # axes cannot be given: as an input that the node lacks, or as an empty list
         return bound.input(0).size == bound.output().size > 0
 
     def links(self, bound: BoundOperator, input_index: int) -> bool:
@@ -137,9 +137,7 @@ class ReshapeRule(CopyRule):
             return LocalForm(constants={1: sole(produced).shape})
         if _squeezes_implicitly(bound):
             axes = tuple(axis for axis, length in enumerate(bound.input(0).shape) if length == 1)
-            if bound.operator.version < 13:
-                return LocalForm({"axes": axes})
-            return LocalForm(constants={1: axes})
+            return LocalForm({"axes": axes})
         return LocalForm()
 
     @staticmethod

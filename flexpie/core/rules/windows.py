@@ -37,6 +37,11 @@ class Window:
         floor = room // self.stride + 1
         return self.count in (floor, floor + (room % self.stride > 0))
 
+    @property
+    def starts_inside(self) -> bool:
+        """Whether the last window begins in the input, or in the padding before it."""
+        return (self.count - 1) * self.stride < self.length + self.pad_begin
+
     def span(self, outputs: Interval) -> Interval:
         """Input positions under the windows of some outputs; negative or beyond the end where in padding.
 

@@ -179,7 +179,8 @@ def _check_regions(bound: BoundOperator, wanted: Regions, produced: Regions, nee
     for want, made in zip(wanted, produced, strict=True):
         assert want is None or (made is not None and made.contains(want)), f"{made} without {want}"
     for index in form.constants:
-        assert index >= len(needed) or needed[index] is None, f"input {index} is replaced, yet needed"
+        assert bound.inputs[index] is not None, f"input {index} is replaced, yet not there"
+        assert needed[index] is None, f"input {index} is replaced, yet needed"
 
 
 def _check_links(rule: Rule, bound: BoundOperator, produced: Regions, needed: Regions) -> None:
@@ -201,7 +202,6 @@ def _run_local(case: Case, produced: Regions, needed: Regions, form: LocalForm) 
     for array, region in zip(case.inputs, needed, strict=True):
         inputs.append(None if array is None or region is None else np.asarray(array[_slices(region)]))
     for index, constant in sorted(form.constants.items()):
-        inputs += [None] * (index + 1 - len(inputs))
         inputs[index] = vector(*constant)
     if case.op_type == "Concat":  # whoever builds the subgraph drops parts that are not needed
         inputs = [array for array in inputs if array is not None]

@@ -98,7 +98,7 @@ def test_split_into_unequal_outputs() -> None:
 
 
 def test_split_needs_one_interval() -> None:
-    case = Case("Split", (values((2, 12)),), {"axis": 1}, 13, outputs=(True,) * 4)
+    case = Case("Split", (values((2, 12)), vector(3, 3, 3, 3)), {"axis": 1}, 13, outputs=(True,) * 4)
     bound = bound_case(case, run(case))
     rule = rule_for(bound.operator)
     produced = rule.produces(bound, (None, Region.of((0, 1), (2, 3)), None, Region.of((0, 2), (0, 1))))
@@ -108,7 +108,7 @@ def test_split_needs_one_interval() -> None:
         Region.of((0, 2), (0, 3)),
         Region.of((0, 2), (0, 1)),
     )
-    assert rule.needs(bound, produced) == (Region.of((0, 2), (5, 10)),)
+    assert rule.needs(bound, produced) == (Region.of((0, 2), (5, 10)), None)
 
 
 @given(
