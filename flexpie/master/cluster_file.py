@@ -16,14 +16,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.core.scheme import SPLITTING
+from flexpie.core.scheme import SchemeKind
 from flexpie.master import quantities
 from flexpie.master.yaml_source import Location, YamlSource, read_yaml
 
 AUTO = "auto"
 """Scheme of a model that leaves the choice to the planner."""
 
-SCHEMES = (AUTO, *(scheme.kind.value for scheme in SPLITTING))
+SCHEMES = (AUTO, *(kind.value for kind in SchemeKind))
 """What a model may ask for: the planner's choice, or one scheme for every layer."""
 
 _REMEDY = "docs/cluster-file.md describes the file."

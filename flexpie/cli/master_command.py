@@ -1,0 +1,74 @@
+"""`flexpie-master`: runs a master."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from flexpie import __version__
+from flexpie.cli.worker_command import SizeType
+from flexpie.core.errors import FlexPieError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--cluster", required=True, type=click.Path(path_type=Path),
+              help="Cluster file: the devices, and the models to serve.")
+@click.option("--no-models", is_flag=True, help="Leave the cluster file's models away; they may be loaded later.")
+@click.option("--port", default=50050, show_default=True, type=click.IntRange(0, 65535),
+              help="Port to listen on; 0 takes any free one.")
+@click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
+@click.option("--insecure", is_flag=True, help="Accept connections of other machines without encryption.")
+@click.option("--request-timeout", default=60.0, show_default=True, type=click.FloatRange(0, 3600, min_open=True),
+              metavar="SECONDS", help="Deadline of a request whose client sets none.")
+@click.option("--max-requests", default=128, show_default=True, type=click.IntRange(1),
+              help="Requests in flight at once; more are refused.")
+@click.option("--max-request-bytes", default="256MiB", show_default=True, type=SizeType(),
+              help="Largest request to take.")
+@click.option("--max-model-bytes", default="8GiB", show_default=True, type=SizeType(),
+              help="Largest model that may be uploaded.")
+@click.option("--startup-grace", default=5.0, show_default=True, type=click.FloatRange(0), metavar="SECONDS",
+              help="Time that devices have to connect before models are planned without them.")
+@click.option("--drain-seconds", default=30.0, show_default=True, type=click.FloatRange(0),
+              help="How long requests may take to finish when the master is asked to end.")
+@click.option("--log-level", default="info", show_default=True,
+              type=click.Choice(["debug", "info", "warning", "error"]), help="What to log on stderr.")
+@click.version_option(__version__, prog_name="flexpie-master")
+def main(
+    cluster: Path, no_models: bool, port: int, host: str, insecure: bool, request_timeout: float, max_requests: int,
+    max_request_bytes: int, max_model_bytes: int, startup_grace: float, drain_seconds: float, log_level: str,
+) -> None:  # fmt: skip
+    """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
+
+    Prints "listening on HOST:PORT" when clients can connect; a model answers as soon as it is deployed. SIGTERM and
+    Ctrl-C let requests in flight finish; a second Ctrl-C ends the master at once.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters is raised, and reported once
+    from flexpie.master.cluster_file import read_cluster_file
+    from flexpie.master.daemon import DaemonOptions, serve
+    from flexpie.master.master import Settings
+
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    settings = Settings(request_timeout, max_requests, startup_grace)
+    options = DaemonOptions(
+        host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, settings
+    )
+    try:
+        file = read_cluster_file(cluster, require_models=not no_models)
+        if no_models:
+            file = dataclasses.replace(file, models=())
+        asyncio.run(serve(file, options, lambda address: click.echo(f"listening on {address}")))
+    except FlexPieError as error:
+        click.echo(f"flexpie-master: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+import numpy.typing as npt
+
+from flexpie.client import messages
+from flexpie.client.blocking import find_model
+from flexpie.client.messages import Array, Shapes
+from flexpie.client.types import (
+    LoadProgress,
+    MasterStatus,
+    ModelInfo,
+    model_from_proto,
+    progress_from_proto,
+    status_from_proto,
+)
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.wire.open_inference import OpenInferenceStub
+from flexpie.wire.v1 import master_pb2
+from flexpie.wire.v1 import open_inference_pb2 as pb
+from flexpie.wire.v1.master_pb2_grpc import MasterServiceStub
+
+
+class AsyncClient:
+    """A connection to a running master, for one event loop; the twin of `flexpie.Client`."""
+
+    def __init__(
+        self, address: str = messages.DEFAULT_ADDRESS, *, timeout: float = messages.DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
+        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is used."""
+        self.address = address
+        self._timeout = timeout
+        self._channel = grpc.aio.insecure_channel(address, options=messages.channel_options())
+        self._inference = OpenInferenceStub(self._channel)
+        self._master = MasterServiceStub(self._channel)
+
+    async def infer(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], timeout: float | None = None
+    ) -> dict[str, Array]:
+        """See `flexpie.Client.infer`. A cancelled call is cancelled on every worker."""
+        request = messages.infer_request(model, inputs)
+        seconds = self._timeout if timeout is None else timeout
+        with self._errors(seconds):
+            return messages.infer_outputs(await self._inference.ModelInfer(request, timeout=seconds))
+
+    async def models(self) -> list[ModelInfo]:
+        """See `flexpie.Client.models`."""
+        with self._errors(self._timeout):
+            reply = await self._master.Models(master_pb2.ModelsRequest(), timeout=self._timeout)
+        return [model_from_proto(message) for message in reply.models]
+
+    async def model(self, name: str) -> ModelInfo:
+        """See `flexpie.Client.model`."""
+        return find_model(name, await self.models())
+
+    async def status(self) -> MasterStatus:
+        """See `flexpie.Client.status`."""
+        with self._errors(self._timeout):
+            reply = await self._master.MasterStatus(master_pb2.MasterStatusRequest(), timeout=self._timeout)
+        return status_from_proto(reply)
+
+    async def ready(self, model: str | None = None) -> bool:
+        """See `flexpie.Client.ready`."""
+        try:
+            with self._errors(self._timeout):
+                if model is None:
+                    reply = await self._inference.ServerReady(pb.ServerReadyRequest(), timeout=self._timeout)
+                else:
+                    request = pb.ModelReadyRequest(name=model)
+                    reply = await self._inference.ModelReady(request, timeout=self._timeout)
+        except FlexPieError as error:
+            if error.code in {ErrorCode.DEVICE_UNREACHABLE, ErrorCode.DEADLINE_EXCEEDED}:
+                return False
+            raise
+        return bool(reply.ready)
+
+    async def load(
+        self,
+        path: str | PathLike[str],
+        name: str | None = None,
+        input_shapes: Shapes | None = None,
+        scheme: str = "auto",
+        on_progress: Callable[[LoadProgress], None] | None = None,
+        timeout: float | None = messages.LOAD_TIMEOUT_SECONDS,
+    ) -> ModelInfo:
+        """See `flexpie.Client.load`. A cancelled call leaves nothing of the model behind."""
+        file = Path(path)
+        try:
+            requests = await asyncio.to_thread(messages.load_requests, file, name, input_shapes, scheme)
+        except OSError as error:
+            raise messages.unreadable(file, error) from error
+        with self._errors(timeout):
+            async for progress in self._master.Load(_read_in_thread(requests), timeout=timeout):
+                if on_progress is not None:
+                    on_progress(progress_from_proto(progress))
+                if progress.finished:
+                    return model_from_proto(progress.model)
+        raise FlexPieError(ErrorCode.INTERNAL, "The master ended the upload without a result.")
+
+    async def unload(self, name: str) -> None:
+        """See `flexpie.Client.unload`."""
+        with self._errors(self._timeout):
+            await self._master.Unload(master_pb2.UnloadRequest(name=name), timeout=self._timeout)
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @contextmanager
+    def _errors(self, timeout: float | None) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise messages.call_error(error, self.address, timeout) from error
+
+
+async def _read_in_thread(
+    requests: Iterator[master_pb2.LoadRequest],
+) -> AsyncIterator[master_pb2.LoadRequest]:
+    while (request := await asyncio.to_thread(next, requests, None)) is not None:
+        yield request

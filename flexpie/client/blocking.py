@@ -1,0 +1,145 @@
+"""The client for ordinary code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+import numpy.typing as npt
+
+from flexpie.client import messages
+from flexpie.client.messages import Array, Shapes
+from flexpie.client.types import (
+    LoadProgress,
+    MasterStatus,
+    ModelInfo,
+    model_from_proto,
+    progress_from_proto,
+    status_from_proto,
+)
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.wire.open_inference import OpenInferenceStub
+from flexpie.wire.v1 import master_pb2
+from flexpie.wire.v1 import open_inference_pb2 as pb
+from flexpie.wire.v1.master_pb2_grpc import MasterServiceStub
+
+
+class Client:
+    """A connection to a running master. May be used by several threads at once."""
+
+    def __init__(
+        self, address: str = messages.DEFAULT_ADDRESS, *, timeout: float = messages.DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
+        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is used."""
+        self.address = address
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(address, options=messages.channel_options())
+        self._inference = OpenInferenceStub(self._channel)
+        self._master = MasterServiceStub(self._channel)
+
+    def infer(self, model: str, inputs: Mapping[str, npt.ArrayLike], timeout: float | None = None) -> dict[str, Array]:
+        """Run a model once: arrays by input name in, arrays by output name out.
+
+        Raises FlexPieError: MODEL_NOT_FOUND, MODEL_NOT_READY, INVALID_INPUT, TOO_LARGE, OVERLOADED,
+        DEADLINE_EXCEEDED, DEVICE_UNREACHABLE, EXECUTION_FAILED.
+        """
+        request = messages.infer_request(model, inputs)
+        seconds = self._timeout if timeout is None else timeout
+        with self._errors(seconds):
+            return messages.infer_outputs(self._inference.ModelInfer(request, timeout=seconds))
+
+    def models(self) -> list[ModelInfo]:
+        """Every model that the master serves or is about to serve."""
+        with self._errors(self._timeout):
+            reply = self._master.Models(master_pb2.ModelsRequest(), timeout=self._timeout)
+        return [model_from_proto(message) for message in reply.models]
+
+    def model(self, name: str) -> ModelInfo:
+        """One model; raises ``MODEL_NOT_FOUND``."""
+        return find_model(name, self.models())
+
+    def status(self) -> MasterStatus:
+        """Devices, models and counters."""
+        with self._errors(self._timeout):
+            reply = self._master.MasterStatus(master_pb2.MasterStatusRequest(), timeout=self._timeout)
+        return status_from_proto(reply)
+
+    def ready(self, model: str | None = None) -> bool:
+        """Whether a model, or else the whole server, takes requests; False too when the master does not answer."""
+        try:
+            with self._errors(self._timeout):
+                if model is None:
+                    reply = self._inference.ServerReady(pb.ServerReadyRequest(), timeout=self._timeout)
+                else:
+                    request = pb.ModelReadyRequest(name=model)
+                    reply = self._inference.ModelReady(request, timeout=self._timeout)
+        except FlexPieError as error:
+            if error.code in {ErrorCode.DEVICE_UNREACHABLE, ErrorCode.DEADLINE_EXCEEDED}:
+                return False
+            raise
+        return bool(reply.ready)
+
+    def load(
+        self,
+        path: str | PathLike[str],
+        name: str | None = None,
+        input_shapes: Shapes | None = None,
+        scheme: str = "auto",
+        on_progress: Callable[[LoadProgress], None] | None = None,
+        timeout: float | None = messages.LOAD_TIMEOUT_SECONDS,
+    ) -> ModelInfo:
+        """Upload an ONNX file with its external data, have it deployed, and return when it is ready.
+
+        Without `name` it is served under the file's name. `input_shapes` gives the shapes that the file leaves open.
+
+        Raises FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL, INVALID_SHAPE, MODEL_EXISTS, OUT_OF_MEMORY, TOO_LARGE.
+        """
+        file = Path(path)
+        try:
+            requests = messages.load_requests(file, name, input_shapes, scheme)
+        except OSError as error:
+            raise messages.unreadable(file, error) from error
+        with self._errors(timeout):
+            for progress in self._master.Load(requests, timeout=timeout):
+                if on_progress is not None:
+                    on_progress(progress_from_proto(progress))
+                if progress.finished:
+                    return model_from_proto(progress.model)
+        raise FlexPieError(ErrorCode.INTERNAL, "The master ended the upload without a result.")
+
+    def unload(self, name: str) -> None:
+        """Serve a model no longer; its requests in flight finish. Raises ``MODEL_NOT_FOUND``."""
+        with self._errors(self._timeout):
+            self._master.Unload(master_pb2.UnloadRequest(name=name), timeout=self._timeout)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _errors(self, timeout: float | None) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise messages.call_error(error, self.address, timeout) from error
+
+
+def find_model(name: str, models: list[ModelInfo]) -> ModelInfo:
+    """The model of this name; raises ``MODEL_NOT_FOUND``."""
+    for model in models:
+        if model.name == name:
+            return model
+    known = ", ".join(model.name for model in models) or "none"
+    raise FlexPieError(ErrorCode.MODEL_NOT_FOUND, f"There is no model {name!r}.", f"Models here: {known}.")

@@ -1,0 +1,134 @@
+"""Arrays and files as the messages of a client's calls, and errors of calls as FlexPie's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from flexpie.client.external_data import external_files
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.tensor import ElementType
+from flexpie.wire import limits
+from flexpie.wire.open_inference_tensors import (
+    DATATYPES,
+    array_from_contents,
+    array_from_raw,
+    array_to_raw,
+    bfloat16_to_float32,
+    element_type_of,
+)
+from flexpie.wire.status import error_from_rpc
+from flexpie.wire.v1 import master_pb2
+from flexpie.wire.v1 import open_inference_pb2 as pb
+
+Array = npt.NDArray[Any]
+Shapes = Mapping[str, Sequence[int]]
+
+DEFAULT_ADDRESS = "localhost:50050"
+DEFAULT_TIMEOUT_SECONDS = 60.0
+LOAD_TIMEOUT_SECONDS = 600.0
+
+
+def channel_options() -> limits.ChannelOptions:
+    """The master bounds what it takes; answers may be as large as they are."""
+    return [
+        *limits.channel_options(),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+    ]
+
+
+def infer_request(model: str, inputs: Mapping[str, npt.ArrayLike]) -> pb.ModelInferRequest:
+    """A request with raw contents; raises ``INVALID_INPUT`` for arrays of a type that no model takes."""
+    request = pb.ModelInferRequest(model_name=model)
+    for name, value in inputs.items():
+        array, kind = _sendable(name, np.asarray(value))
+        request.inputs.add(name=name, datatype=DATATYPES[kind], shape=array.shape)
+        request.raw_input_contents.append(bytes(array_to_raw(array)))
+    return request
+
+
+def _sendable(name: str, array: Array) -> tuple[Array, ElementType]:
+    if array.dtype.kind in "USO":
+        return array.astype(object), ElementType.STRING
+    if array.dtype.name == "bfloat16":  # ml_dtypes'
+        return array.view(np.uint16), ElementType.BFLOAT16
+    try:
+        kind = ElementType(array.dtype.name)
+    except ValueError:
+        raise FlexPieError(
+            ErrorCode.INVALID_INPUT,
+            f"Input {name} has the element type {array.dtype}, which no model takes.",
+            "Convert it to the type that the model expects, such as float32.",
+        ) from None
+    return array.astype(array.dtype.newbyteorder("<"), copy=False), kind
+
+
+def infer_outputs(response: pb.ModelInferResponse) -> dict[str, Array]:
+    """The outputs by name, as arrays that may be written to; bfloat16 comes as float32."""
+    outputs = {}
+    for position, tensor in enumerate(response.outputs):
+        if response.raw_output_contents:
+            raw = response.raw_output_contents[position]
+            array = array_from_raw(raw, tensor.datatype, tensor.shape, tensor.name)
+        else:
+            array = array_from_contents(tensor.contents, tensor.datatype, tensor.shape, tensor.name)
+        if element_type_of(tensor.datatype, tensor.name) is ElementType.BFLOAT16:
+            array = bfloat16_to_float32(array)
+        outputs[tensor.name] = array.copy()
+    return outputs
+
+
+def load_requests(
+    path: Path, name: str | None, input_shapes: Shapes | None, scheme: str
+) -> Iterator[master_pb2.LoadRequest]:
+    """The messages that upload a model with its external data, file by file.
+
+    Raises OSError, at once or in between, for a file that cannot be read.
+    """
+    files = [(path, path.name)]
+    files += [(path.resolve().parent / location, location) for location in external_files(path)]
+    shapes = {key: master_pb2.Shape(dims=dims) for key, dims in (input_shapes or {}).items()}
+    total = sum(file.stat().st_size for file, _ in files)
+    spec = master_pb2.LoadSpec(
+        name=path.stem if name is None else name, input_shapes=shapes, scheme=scheme, total_bytes=total
+    )
+    return _upload(spec, files)
+
+
+def _upload(spec: master_pb2.LoadSpec, files: Sequence[tuple[Path, str]]) -> Iterator[master_pb2.LoadRequest]:
+    yield master_pb2.LoadRequest(spec=spec)
+    for path, file_name in files:
+        with path.open("rb") as file:
+            data = file.read(limits.CHUNK_BYTES)
+            yield master_pb2.LoadRequest(chunk=master_pb2.FileChunk(file_name=file_name, data=data))
+            while data := file.read(limits.CHUNK_BYTES):
+                yield master_pb2.LoadRequest(chunk=master_pb2.FileChunk(data=data))
+
+
+def unreadable(path: Path, error: OSError) -> FlexPieError:
+    """The error for a model file that cannot be read."""
+    return FlexPieError(
+        ErrorCode.INVALID_MODEL, f"{path} cannot be read: {error.strerror or error}.", "Check the path."
+    )
+
+
+def call_error(error: grpc.RpcError, address: str, timeout_seconds: float | None) -> FlexPieError:
+    """The error that a call to the master failed with."""
+    found = error_from_rpc(error, f"the master at {address}")
+    if found.remedy:
+        return found  # it is the master's own
+    match found.code:
+        case ErrorCode.DEADLINE_EXCEEDED:
+            within = "in time" if timeout_seconds is None else f"within {timeout_seconds:g} s"
+            text = f"The master at {address} did not answer {within}."
+            return FlexPieError(found.code, text, "Give it more time, or look at `flexpie status`.")
+        case ErrorCode.TOO_LARGE if "larger than max" in found.message:
+            remedy = "Send a smaller input, or start the master with a higher --max-request-bytes."
+            return FlexPieError(found.code, f"{found.message}.", remedy)
+    return found

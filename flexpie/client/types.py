@@ -1,0 +1,153 @@
+"""What a client is told, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flexpie.wire.v1 import master_pb2
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a model."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """As numpy spells it; "bfloat16" and "string" too."""
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """A run of layers without exchange inside."""
+
+    layers: tuple[str, ...]
+    scheme: str
+    shares: tuple[float, ...]
+    """Weight of each device that the model was planned over."""
+    compute_seconds: float
+    """Predicted, of the slowest device."""
+    exchange_seconds: float
+    """Predicted, in front of the segment."""
+    exchange_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model and how it is served."""
+
+    name: str
+    state: str
+    """"loading", "ready", "waiting" (for devices) or "failed"."""
+    reason: str
+    """Why it is not ready."""
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    deployment_id: str
+    segments: tuple[SegmentInfo, ...]
+    predicted_seconds: float
+    single_device_seconds: float
+    """Predicted for the best device alone."""
+    devices: tuple[str, ...]
+    """Names of the devices that take part."""
+    pushed_bytes: int
+    """What had to be brought to the devices for this deployment."""
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A device of the cluster file."""
+
+    name: str
+    address: str
+    state: str
+    """"connecting", "connected", "unreachable" or "refused"."""
+    reason: str
+    worker_id: str
+    version: str
+
+
+@dataclass(frozen=True)
+class MasterStatus:
+    """The whole system at a glance."""
+
+    version: str
+    uptime_seconds: float
+    devices: tuple[DeviceInfo, ...]
+    models: tuple[ModelInfo, ...]
+    requests_in_flight: int
+    requests_done: int
+    requests_failed: int
+    scattered_bytes: int
+    """Payload that the master sent to workers."""
+    gathered_bytes: int
+    """Payload that the master received from workers."""
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """How far the loading of a model is."""
+
+    stage: str
+    """"upload", "import", "plan", "compile", "push" or "build"."""
+    done: int
+    total: int
+    """0 where it is not known."""
+    unit: str
+    """Of `done` and `total`: "bytes" or "devices"."""
+
+
+def model_from_proto(message: master_pb2.ModelInfo) -> ModelInfo:
+    """A model and how it is served."""
+    return ModelInfo(
+        name=message.name,
+        state=message.state,
+        reason=message.reason,
+        inputs=tuple(map(_tensor_from_proto, message.inputs)),
+        outputs=tuple(map(_tensor_from_proto, message.outputs)),
+        deployment_id=message.deployment_id,
+        segments=tuple(map(_segment_from_proto, message.segments)),
+        predicted_seconds=message.predicted_seconds,
+        single_device_seconds=message.single_device_seconds,
+        devices=tuple(message.devices),
+        pushed_bytes=message.pushed_bytes,
+    )
+
+
+def status_from_proto(message: master_pb2.MasterStatusReply) -> MasterStatus:
+    """The whole system at a glance."""
+    return MasterStatus(
+        version=message.version,
+        uptime_seconds=message.uptime_seconds,
+        devices=tuple(map(_device_from_proto, message.devices)),
+        models=tuple(map(model_from_proto, message.models)),
+        requests_in_flight=message.requests_in_flight,
+        requests_done=message.requests_done,
+        requests_failed=message.requests_failed,
+        scattered_bytes=message.scattered_bytes,
+        gathered_bytes=message.gathered_bytes,
+    )
+
+
+def progress_from_proto(message: master_pb2.LoadProgress) -> LoadProgress:
+    """How far the loading of a model is."""
+    return LoadProgress(message.stage, message.done, message.total, message.unit)
+
+
+def _tensor_from_proto(message: master_pb2.TensorInfo) -> TensorInfo:
+    return TensorInfo(message.name, tuple(message.shape), message.dtype)
+
+
+def _segment_from_proto(message: master_pb2.SegmentInfo) -> SegmentInfo:
+    return SegmentInfo(
+        tuple(message.layers),
+        message.scheme,
+        tuple(message.shares),
+        message.compute_seconds,
+        message.exchange_seconds,
+        message.exchange_bytes,
+    )
+
+
+def _device_from_proto(message: master_pb2.DeviceInfo) -> DeviceInfo:
+    return DeviceInfo(message.name, message.address, message.state, message.reason, message.worker_id, message.version)

@@ -1,0 +1,145 @@
+"""FlexPie's own service: load and unload models, and a look inside."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import grpc
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.master.cluster_file import AUTO, SCHEMES, ModelEntry
+from flexpie.master.master import Master
+from flexpie.master.records import ModelRecord, ModelState
+from flexpie.master.uploads import MAX_UPLOAD_BYTES, Upload
+from flexpie.master.views import models_to_proto, progress_to_proto, status_to_proto
+from flexpie.wire.status import errors_as_status
+from flexpie.wire.v1 import master_pb2, master_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_log = logging.getLogger(__name__)
+
+
+class MasterServicer(master_pb2_grpc.MasterServiceServicer):
+    """Decodes calls, hands them to the master, encodes its answers."""
+
+    def __init__(self, master: Master, max_upload_bytes: int = MAX_UPLOAD_BYTES) -> None:
+        self._master = master
+        self._max_upload_bytes = max_upload_bytes
+        self._started_at = time.monotonic()
+
+    async def Load(
+        self, request_iterator: AsyncIterator[master_pb2.LoadRequest], context: Context
+    ) -> AsyncIterator[master_pb2.LoadProgress]:
+        """Take in a model, deploy it, and tell how far it is. A model that fails, or whose client leaves, is gone."""
+        async with errors_as_status(context):
+            spec = await _first_spec(request_iterator)
+            upload = Upload(spec.total_bytes, self._max_upload_bytes)
+            try:
+                async for chunk in _chunks(request_iterator):
+                    await asyncio.to_thread(upload.write, chunk.file_name, chunk.data)
+                    yield _uploaded(upload)
+                upload.finish()
+                entry = _entry(spec, upload)
+                self._master.load(entry, upload.remove)
+            except BaseException:
+                upload.remove()
+                raise
+            _log.info("model=%s uploaded, %d bytes", entry.name, upload.received_bytes)
+            record = self._master.model(entry.name)
+            try:
+                async for progress in self._follow(record, upload):
+                    yield progress
+            except BaseException:
+                if self._master.state.models.get(entry.name) is record:
+                    self._master.unload(entry.name)
+                raise
+
+    async def _follow(self, record: ModelRecord, upload: Upload) -> AsyncIterator[master_pb2.LoadProgress]:
+        """Progress of a model until it is ready; raises what it fails with."""
+        last = None
+        while True:
+            progress = await next_progress(self._master, record, last)
+            if record.inputs or progress.finished:
+                upload.release()
+            yield progress
+            if progress.finished:
+                return
+            last = progress
+
+    async def Unload(self, request: master_pb2.UnloadRequest, context: Context) -> master_pb2.UnloadReply:
+        """End a model; its requests in flight finish."""
+        async with errors_as_status(context):
+            self._master.unload(request.name)
+        return master_pb2.UnloadReply()
+
+    async def Models(self, request: master_pb2.ModelsRequest, context: Context) -> master_pb2.ModelsReply:
+        """Every model and how it is served."""
+        async with errors_as_status(context):
+            return master_pb2.ModelsReply(models=models_to_proto(self._master))
+
+    async def MasterStatus(
+        self, request: master_pb2.MasterStatusRequest, context: Context
+    ) -> master_pb2.MasterStatusReply:
+        """Devices, models and counters."""
+        async with errors_as_status(context):
+            return status_to_proto(self._master, time.monotonic() - self._started_at)
+
+
+async def next_progress(
+    master: Master, record: ModelRecord, last: master_pb2.LoadProgress | None
+) -> master_pb2.LoadProgress:
+    """The next news of a model that is being loaded; raises why it will not become ready."""
+    while True:
+        if master.state.models.get(record.entry.name) is not record or not record.wanted:
+            raise FlexPieError(ErrorCode.CANCELLED, f"Model {record.entry.name} was unloaded while it was loaded.")
+        state, reason = master.state.describe(record)
+        if state is ModelState.FAILED and record.failure is not None:
+            raise record.failure.error
+        if state is ModelState.WAITING or master.state.stopping:
+            what = "the master is shutting down" if master.state.stopping else reason
+            raise FlexPieError(
+                ErrorCode.MODEL_NOT_READY,
+                f"Model {record.entry.name} cannot be deployed: {what}.",
+                "Look at `flexpie status`.",
+            )
+        progress = progress_to_proto(master, record)
+        if progress != last:
+            return progress
+        await master.changed()
+
+
+async def _first_spec(requests: AsyncIterator[master_pb2.LoadRequest]) -> master_pb2.LoadSpec:
+    async for request in requests:
+        if request.WhichOneof("request") == "spec":
+            return request.spec
+        break
+    raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "An upload begins with a LoadSpec.")
+
+
+async def _chunks(requests: AsyncIterator[master_pb2.LoadRequest]) -> AsyncIterator[master_pb2.FileChunk]:
+    async for request in requests:
+        if request.WhichOneof("request") != "chunk":
+            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "After its LoadSpec an upload has file chunks only.")
+        yield request.chunk
+
+
+def _uploaded(upload: Upload) -> master_pb2.LoadProgress:
+    return master_pb2.LoadProgress(stage="upload", done=upload.received_bytes, total=upload.total_bytes, unit="bytes")
+
+
+def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
+    scheme = spec.scheme or AUTO
+    if scheme not in SCHEMES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme {scheme!r}.", f"Choose one of {', '.join(SCHEMES)}."
+        )
+    name = spec.name or PurePosixPath(upload.model_path.name).stem
+    if len(name) > 128 or not name.isprintable() or "/" in name:
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{name[:80]!r} is no name for a model.")
+    shapes = {tensor: tuple(shape.dims) for tensor, shape in spec.input_shapes.items()}
+    return ModelEntry(name, upload.model_path, shapes, scheme)

@@ -1,0 +1,228 @@
+"""From a model file to a deployment that is ready: import, plan, compile, push, build."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from flexpie.compiler import Blob, ImportedModel
+from flexpie.core.cluster import Cluster
+from flexpie.core.graph import LayerGraph
+from flexpie.core.plan import Plan
+from flexpie.core.program import DeviceProgram
+from flexpie.master.deployment import Deployment
+from flexpie.master.events import (
+    DeploymentPlanned,
+    DeviceName,
+    Event,
+    ModelImported,
+    ModelName,
+    PlanSummary,
+    SegmentSummary,
+    StageReached,
+    StartDeployment,
+)
+from flexpie.pipeline import Compiled
+from flexpie.planner.planning import PlanningResult
+from flexpie.wire.codec import program_to_proto
+from flexpie.wire.v1 import worker_pb2
+
+_Result = TypeVar("_Result")
+_log = logging.getLogger(__name__)
+
+
+class Pipeline(Protocol):
+    """The pure path from a file to programs: `flexpie.pipeline`."""
+
+    def import_file(
+        self, path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None, name: str | None = None
+    ) -> ImportedModel:
+        """ONNX file → layer graph."""
+
+    def plan_model(self, model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> PlanningResult:
+        """Layer graph and cluster → plan."""
+
+    def compile_plan(self, model: ImportedModel, plan: Plan) -> Compiled:
+        """Plan → programs."""
+
+
+class PackageLink(Protocol):
+    """The part of a `WorkerLink` that brings packages."""
+
+    async def missing(self, blobs: Sequence[Blob]) -> list[Blob]:
+        """Those of the blobs that the worker does not have."""
+
+    async def push(self, blobs: Sequence[Blob], on_pushed: Callable[[int], None]) -> None:
+        """Bring blobs to the worker."""
+
+    async def deploy(self, request: worker_pb2.DeployRequest) -> worker_pb2.DeployReply:
+        """Have a program built and warmed."""
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """Carries out `StartDeployment`. What takes long runs in threads: the event loop stays free."""
+
+    pipeline: Pipeline
+    cluster: Cluster
+    links: Mapping[DeviceName, PackageLink]
+    master_id: str
+    report: Callable[[Event], object]
+    imports: dict[ModelName, asyncio.Task[ImportedModel]] = field(default_factory=dict)
+    """A model is read once, however often it is planned."""
+
+    async def deploy(self, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Deployment:
+        """Deploy a model; reports every stage but the last, `DeploymentReady`, which is the caller's.
+
+        `memory` is the limit in bytes that workers say they have. Raises FlexPieError when a stage fails.
+        """
+        model = await self._import(start)
+        cluster = usable_cluster(self.cluster, start, memory)
+        self.report(StageReached(start.deployment, "plan"))
+        result = await asyncio.to_thread(self.pipeline.plan_model, model, cluster, start.entry.scheme)
+        _log.info("model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
+        self.report(StageReached(start.deployment, "compile"))
+        compiled = await asyncio.to_thread(self.pipeline.compile_plan, model, result.plan)
+        deployment = _deployment(start, model.graph, compiled)
+        self.report(DeploymentPlanned(start.deployment, summarize(model.graph, result, deployment)))
+        pushed = await self._push(deployment, compiled)
+        resident = await self._build(deployment, compiled)
+        return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
+
+    def forget(self, model: ModelName) -> None:
+        """Drop what was read of a model."""
+        self.imports.pop(model, None)
+
+    async def _import(self, start: StartDeployment) -> ImportedModel:
+        entry = start.entry
+        if entry.name not in self.imports:
+            reading = asyncio.to_thread(self.pipeline.import_file, entry.path, entry.input_shapes, entry.name)
+            self.imports[entry.name] = asyncio.create_task(reading)
+        self.report(StageReached(start.deployment, "import"))
+        try:
+            # Shielded: when this deployment is abandoned, the next one goes on with the same import.
+            model = await asyncio.shield(self.imports[entry.name])
+        except Exception:
+            self.forget(entry.name)  # the file may be there next time
+            raise
+        tensors = model.graph.tensors
+        inputs = tuple(tensors[name] for name in model.graph.inputs)
+        outputs = tuple(tensors[name] for name in model.graph.outputs)
+        self.report(ModelImported(entry.name, inputs, outputs))
+        return model
+
+    async def _push(self, deployment: Deployment, compiled: Compiled) -> int:
+        """Bring to each participant what it lacks, to all of them at once; returns the bytes pushed."""
+        self.report(StageReached(deployment.id, "push", 0, 0, "bytes"))
+        links = [self.links[deployment.devices[index]] for index in deployment.participants]
+        needed = [_blobs_of(_program(compiled, index), compiled) for index in deployment.participants]
+        missing = await _together(link.missing(blobs) for link, blobs in zip(links, needed, strict=True))
+        total = sum(blob.ref.nbytes for blobs in missing for blob in blobs)
+        done = 0
+
+        def on_pushed(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            self.report(StageReached(deployment.id, "push", done, total, "bytes"))
+
+        await _together(link.push(blobs, on_pushed) for link, blobs in zip(links, missing, strict=True) if blobs)
+        return total
+
+    async def _build(self, deployment: Deployment, compiled: Compiled) -> dict[DeviceName, int]:
+        """Have every participant build its sessions; returns what they take of each one's memory, in bytes."""
+        total = len(deployment.participants)
+        done = 0
+        self.report(StageReached(deployment.id, "build", done, total, "devices"))
+
+        async def build(index: int) -> int:
+            nonlocal done
+            request = self._deploy_request(deployment, _program(compiled, index))
+            reply = await self.links[deployment.devices[index]].deploy(request)
+            done += 1
+            self.report(StageReached(deployment.id, "build", done, total, "devices"))
+            return reply.resident_bytes
+
+        resident = await _together(build(index) for index in deployment.participants)
+        names = [deployment.devices[index] for index in deployment.participants]
+        return dict(zip(names, resident, strict=True))
+
+    def _deploy_request(self, deployment: Deployment, program: DeviceProgram) -> worker_pb2.DeployRequest:
+        addresses = {device.name: device.address for device in self.cluster.devices}
+        return worker_pb2.DeployRequest(
+            deployment_id=deployment.id,
+            program=program_to_proto(program),
+            peers={index: addresses[deployment.devices[index]] for index in program.peers},
+            model=deployment.model,
+            device_names=deployment.devices,
+            master_id=self.master_id,
+        )
+
+
+def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Cluster:
+    """The devices of a deployment, with the memory that is left for it."""
+    devices = []
+    for device in cluster.devices:
+        if device.name not in start.devices:
+            continue
+        limits = [nbytes for nbytes in (device.memory_bytes, memory.get(device.name)) if nbytes]
+        left = max(1, min(limits) - start.reserved_bytes.get(device.name, 0)) if limits else None
+        devices.append(dataclasses.replace(device, memory_bytes=left))
+    return dataclasses.replace(cluster, devices=tuple(devices))
+
+
+def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment) -> PlanSummary:
+    """What users are told about a plan."""
+    plan = result.plan
+    segments = []
+    for segment, cost in zip(plan.segments, plan.costs, strict=True):
+        layers = tuple(layer.name for layer in graph.layers[segment.first : segment.stop])
+        compute = max(cost.compute_seconds, default=0.0)
+        segments.append(
+            SegmentSummary(
+                layers, str(segment.scheme), segment.shares, compute, cost.exchange_seconds, cost.exchange_bytes
+            )
+        )
+    participants = tuple(deployment.devices[index] for index in deployment.participants)
+    return PlanSummary(participants, tuple(segments), plan.predicted_seconds, result.single_device.predicted_seconds)
+
+
+def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -> Deployment:
+    participants = tuple(index for index, program in enumerate(compiled.programs) if program is not None)
+    return Deployment(
+        id=start.deployment,
+        model=start.entry.name,
+        devices=compiled.plan.devices,
+        participants=participants,
+        program=compiled.master,
+        inputs=tuple(graph.tensors[name] for name in graph.inputs),
+        outputs=tuple(graph.tensors[name] for name in graph.outputs),
+    )
+
+
+def _program(compiled: Compiled, index: int) -> DeviceProgram:
+    program = compiled.programs[index]
+    assert program is not None, "only participants are deployed"
+    return program
+
+
+def _blobs_of(program: DeviceProgram, compiled: Compiled) -> list[Blob]:
+    """What a program refers to, each blob once."""
+    refs = [ref for subgraph in program.subgraphs for ref in (subgraph.model, *subgraph.weights)]
+    return [compiled.blobs[sha256] for sha256 in dict.fromkeys(ref.sha256 for ref in refs)]
+
+
+async def _together(parts: Iterable[Awaitable[_Result]]) -> list[_Result]:
+    """Await all at once; when one fails the others are cancelled."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,108 @@
+"""The master's part of an inference: check the inputs, cut and send them, gather and assemble the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.program import Assemble, DeviceProgram, Feed, Receive, Release, Run, Send, Step
+from flexpie.core.tensor import ElementType, TensorSpec
+from flexpie.master.deployment import Deployment
+from flexpie.master.request import Request
+from flexpie.wire.framing import Data, encode_frame
+from flexpie.wire.tensors import NUMPY_DTYPES, Array, array_to_bytes, cut, payload_to_arrays
+
+
+class Outbox(Protocol):
+    """Brings messages to devices; they arrive in the order in which they are sent."""
+
+    def send(self, device: str, message: bytes, payload_bytes: int) -> None:
+        """Send a frame. Does not wait; raises FlexPieError when the device is not connected."""
+
+
+def check_inputs(model: str, expected: Sequence[TensorSpec], given: Mapping[str, tuple[Array, ElementType]]) -> None:
+    """Raise ``INVALID_INPUT``, with what is expected, unless exactly the model's inputs are given."""
+    names = [spec.name for spec in expected]
+    wanted = "Expected: " + ("; ".join(map(_described, expected)) or "no inputs") + "."
+    unknown = [name for name in given if name not in names]
+    missing = [name for name in names if name not in given]
+    if unknown or missing:
+        found = [f"unknown input {name!r}" for name in unknown] + [f"missing input {name!r}" for name in missing]
+        raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong inputs for {model}: {', '.join(found)}.", wanted)
+    for spec in expected:
+        array, dtype = given[spec.name]
+        if dtype is not spec.dtype or array.shape != spec.shape:
+            got = _described(TensorSpec(spec.name, array.shape, dtype))
+            raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong input for {model}: got {got}.", wanted)
+
+
+def _described(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype.value}[{', '.join(map(str, spec.shape))}]"
+
+
+async def run_program(
+    deployment: Deployment, request: Request, inputs: Mapping[str, Array], outbox: Outbox
+) -> list[Array]:
+    """Run the master's program for a request; returns the outputs in their order.
+
+    The outputs may be read-only views of what came in. Raises whatever ends the request: the error of a device, of
+    a link, or the deadline.
+    """
+    program = deployment.program
+    table: dict[int, Array] = {}
+    for step in program.steps:
+        await _run_step(step, table, program, deployment, request, inputs, outbox)
+    return [table[index] for index in program.outputs]
+
+
+async def _run_step(
+    step: Step,
+    table: dict[int, Array],
+    program: DeviceProgram,
+    deployment: Deployment,
+    request: Request,
+    inputs: Mapping[str, Array],
+    outbox: Outbox,
+) -> None:
+    values = program.values
+    match step:
+        case Feed(value):
+            table[value] = inputs[values[value].tensor]
+        case Send():
+            _send(step, table, deployment, request, outbox)
+        case Receive(exchange, source, indices):
+            payload = await request.message(exchange, source)
+            arrays = payload_to_arrays(payload, [values[index] for index in indices])
+            table.update(zip(indices, arrays, strict=True))
+        case Assemble():
+            table[step.value] = _assemble(step, table, program)
+        case Release(indices):
+            for index in indices:
+                table.pop(index, None)
+        case Run():
+            raise FlexPieError(ErrorCode.INTERNAL, "The master's program has a step that only workers can do.")
+
+
+def _send(step: Send, table: Mapping[int, Array], deployment: Deployment, request: Request, outbox: Outbox) -> None:
+    values = deployment.program.values
+    parts = [array_to_bytes(cut(table[part.value], values[part.value].region, part.region)) for part in step.parts]
+    message = encode_frame(
+        deployment.id,
+        request.number,
+        request.timeout_milliseconds,
+        Data(step.exchange, deployment.program.device),
+        parts,
+    )
+    outbox.send(deployment.name_of(step.destination), message, sum(map(len, parts)))
+
+
+def _assemble(step: Assemble, table: Mapping[int, Array], program: DeviceProgram) -> Array:
+    target = program.values[step.value]
+    array: Array = np.empty(target.region.shape, NUMPY_DTYPES[target.dtype])
+    for part in step.parts:
+        source = cut(table[part.value], program.values[part.value].region, part.region)
+        array[part.region.relative_to(target.region)] = source
+    return array

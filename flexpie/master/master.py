@@ -1,0 +1,347 @@
+"""The master at work: carries out what its state decides, and brings requests through.
+
+Everything here runs on one event loop; only planning, compiling and cutting weights run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flexpie import pipeline
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.tensor import ElementType, TensorSpec
+from flexpie.master.cluster_file import ClusterFile, ModelEntry
+from flexpie.master.deploying import Deployer, Pipeline
+from flexpie.master.deployment import Deployment
+from flexpie.master.events import (
+    AbandonDeployment,
+    DeploymentFailed,
+    DeploymentId,
+    DeploymentReady,
+    DeviceAnswered,
+    DeviceConnected,
+    DeviceLost,
+    DeviceName,
+    DeviceRefused,
+    DeviceSuspected,
+    DrainEnded,
+    Event,
+    FailRequest,
+    ForgetModel,
+    GraceEnded,
+    Instruction,
+    ModelRequested,
+    Probe,
+    RequestArrived,
+    RequestEnded,
+    RequestId,
+    RetryDue,
+    ScheduleRetry,
+    ShutdownRequested,
+    StartDeployment,
+    StartRequest,
+    Undeploy,
+    UnloadRequested,
+)
+from flexpie.master.inference import check_inputs, run_program
+from flexpie.master.links import WorkerLink
+from flexpie.master.records import ModelRecord
+from flexpie.master.request import Request
+from flexpie.master.state import MasterState
+from flexpie.wire.framing import Cancel, Data, Failure, Frame, encode_frame
+from flexpie.wire.limits import MAX_TIMEOUT_SECONDS
+from flexpie.wire.tensors import Array
+from flexpie.wire.v1 import worker_pb2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator chooses."""
+
+    request_timeout_seconds: float = 60.0
+    """Deadline of a request whose client sets none."""
+    max_requests: int = 128
+    """In flight at once."""
+    grace_seconds: float = 5.0
+    """How long devices have to connect before models are planned without them."""
+
+
+class Master:
+    """Devices, models and requests of one cluster."""
+
+    def __init__(self, file: ClusterFile, settings: Settings | None = None, planning: Pipeline = pipeline) -> None:
+        """`planning` is the way from files to programs. Nothing happens before `start`."""
+        self.settings = settings or Settings()
+        self.scattered_bytes = 0
+        """Payload sent to workers."""
+        self.gathered_bytes = 0
+        """Payload received from workers."""
+        self._file = file
+        master_id = uuid.uuid4().hex[:8]
+        names = [device.name for device in file.cluster.devices]
+        self.state = MasterState(names, token=master_id, max_requests=self.settings.max_requests)
+        self.links = {device.name: WorkerLink(device, master_id, self) for device in file.cluster.devices}
+        self._deployer = Deployer(planning, file.cluster, self.links, master_id, self._handle)
+        self._memory: dict[DeviceName, int] = {}
+        self._builds: dict[DeploymentId, asyncio.Task[None]] = {}
+        self._building: dict[DeploymentId, StartDeployment] = {}
+        self._deployments: dict[DeploymentId, Deployment] = {}
+        self._requests: dict[RequestId, Request] = {}
+        self._numbers = itertools.count(1)
+        self._cleanups: dict[str, Callable[[], None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._changed = asyncio.Event()
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Connect to the workers and deploy the models of the cluster file, in the background."""
+        self._handle(*(ModelRequested(entry, kept=True) for entry in self._file.models))
+        for link in self.links.values():
+            self._spawn(link.run())
+        self._later(self.settings.grace_seconds, GraceEnded())
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Let requests finish for at most so long, end everything, and leave the workers without our deployments."""
+        self._handle(ShutdownRequested())
+        deadline = asyncio.get_running_loop().time() + drain_seconds
+        while self._requests and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await self.changed(left)
+        removals = self._handle(DrainEnded())
+        if removals:
+            await asyncio.wait(removals, timeout=5)
+        for timer in self._timers:
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for cleanup in self._cleanups.values():
+            cleanup()
+
+    async def changed(self, timeout_seconds: float | None = None) -> None:
+        """Wait until something about devices, models or the end of requests changes, or the time is over."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+
+    # ---------------------------------------------------------------------------------------- models
+
+    def model(self, name: str) -> ModelRecord:
+        """A model that is known; raises ``MODEL_NOT_FOUND``."""
+        record = self.state.models.get(name)
+        if record is None:
+            known = ", ".join(self.state.models) or "none"
+            raise FlexPieError(ErrorCode.MODEL_NOT_FOUND, f"There is no model {name!r}.", f"Models here: {known}.")
+        return record
+
+    def load(self, entry: ModelEntry, cleanup: Callable[[], None]) -> None:
+        """Begin to serve a model; `cleanup` is called when it is forgotten. Raises ``MODEL_EXISTS``."""
+        if entry.name in self.state.models:
+            raise FlexPieError(
+                ErrorCode.MODEL_EXISTS,
+                f"There is a model {entry.name!r} already.",
+                "Unload it first, or give the new one another name.",
+            )
+        self._cleanups[entry.name] = cleanup
+        self._handle(ModelRequested(entry))
+
+    def reload(self, name: str) -> None:
+        """Serve a model of the cluster file again; one that is served already goes on."""
+        record = self.model(name)
+        self._handle(ModelRequested(record.entry, record.kept))
+
+    def unload(self, name: str) -> None:
+        """Serve a model no longer; requests in flight finish."""
+        self.model(name)
+        self._handle(UnloadRequested(name))
+        _log.info("model=%s unloaded", name)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model of the cluster file is ready; without models, whether a device is connected."""
+        kept = [record for record in self.state.models.values() if record.kept and record.wanted]
+        if self.state.stopping:
+            return False
+        if not kept:
+            return bool(self.state.connected)
+        return all(record.serving is not None for record in kept)
+
+    # -------------------------------------------------------------------------------------- requests
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, tuple[Array, ElementType]],
+        timeout_seconds: float | None = None,
+    ) -> list[tuple[TensorSpec, Array]]:
+        """Answer a request: the model's outputs, in their order.
+
+        Raises FlexPieError: MODEL_NOT_FOUND, MODEL_NOT_READY, INVALID_INPUT, OVERLOADED, DEADLINE_EXCEEDED,
+        DEVICE_UNREACHABLE, and what workers fail with.
+        """
+        record = self.model(model)
+        if record.serving or record.was_ready:
+            check_inputs(model, record.inputs, inputs)
+        timeout = self.settings.request_timeout_seconds if timeout_seconds is None else timeout_seconds
+        deadline = asyncio.get_running_loop().time() + min(timeout, MAX_TIMEOUT_SECONDS)
+        request = Request(next(self._numbers), model, deadline)
+        self._requests[request.number] = request
+        succeeded = False
+        try:
+            self._handle(RequestArrived(request.number, model))
+            deployment = await request.started()
+            arrays = {name: array for name, (array, _) in inputs.items()}
+            outputs = await run_program(deployment, request, arrays, self)
+            succeeded = True
+            return list(zip(deployment.outputs, outputs, strict=True))
+        finally:
+            request.close()
+            del self._requests[request.number]
+            if not succeeded:
+                self._cancel(request)
+            self._handle(RequestEnded(request.number, succeeded))
+
+    def send(self, device: DeviceName, message: bytes, payload_bytes: int) -> None:
+        """Send a frame of a request to a device (see `flexpie.master.inference.Outbox`)."""
+        self.links[device].send(message)
+        self.scattered_bytes += payload_bytes
+
+    def _cancel(self, request: Request) -> None:
+        """Tell every worker that may know the request to forget it."""
+        deployment = request.deployment
+        if deployment is None:
+            return
+        reason = request.end_reason
+        message = encode_frame(deployment.id, request.number, 0, Cancel(reason))
+        for index in deployment.participants:
+            try:
+                self.links[deployment.devices[index]].send(message)
+            except FlexPieError:
+                continue  # a worker that is gone has forgotten everything
+        _log.info("model=%s deployment=%s request=%d ended: %s", request.model, deployment.id, request.number, reason)
+
+    # ----------------------------------------------------------------------------------------- links
+
+    def link_up(self, device: DeviceName, hello: worker_pb2.HandshakeReply) -> None:
+        """See `flexpie.master.links.LinkListener`."""
+        _log.info("device=%s connected: worker %s, version %s", device, hello.worker_id, hello.version)
+        self._memory[device] = hello.memory_bytes
+        self._handle(DeviceConnected(device, hello.worker_id, hello.version))
+
+    def link_down(self, device: DeviceName, error: FlexPieError) -> None:
+        """See `flexpie.master.links.LinkListener`."""
+        refused = error.code is ErrorCode.VERSION_MISMATCH
+        before = self.state.devices[device]
+        known = before.reason, before.state
+        reason = error.message
+        self._handle(DeviceRefused(device, reason) if refused else DeviceLost(device, reason))
+        after = self.state.devices[device]
+        if known != (after.reason, after.state):
+            _log.warning("device=%s %s: %s", device, "refused" if refused else "unreachable", error)
+
+    def frame_arrived(self, device: DeviceName, frame: Frame) -> None:
+        """See `flexpie.master.links.LinkListener`."""
+        request = self._requests.get(frame.request_id)
+        if request is None or request.deployment is None or request.deployment.id != frame.deployment_id:
+            return  # it has ended in the meantime
+        match frame.content:
+            case Data(exchange, source):
+                self.gathered_bytes += len(frame.payload)
+                request.deliver(exchange, source, frame.payload)
+            case Failure() as failure:
+                _log.warning(
+                    "device=%s deployment=%s request=%d failed: %s: %s",
+                    device, frame.deployment_id, frame.request_id, failure.code.value, failure.message,
+                )  # fmt: skip
+                request.fail(failure.error)
+                if failure.code is ErrorCode.DEVICE_UNREACHABLE:
+                    names = [request.deployment.devices[index] for index in request.deployment.participants]
+                    self._handle(*map(DeviceSuspected, names))
+            case Cancel(reason):
+                request.fail(FlexPieError(ErrorCode.CANCELLED, f"Device {device} gave the request up: {reason}."))
+
+    # ---------------------------------------------------------------------------------- instructions
+
+    def _handle(self, *events: Event) -> list[asyncio.Task[Any]]:
+        """Tell the state what happened and carry out what it decides; returns the tasks that this began."""
+        began = [task for item in self.state.handle(*events) if (task := self._carry_out(item)) is not None]
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return began
+
+    def _carry_out(self, instruction: Instruction) -> asyncio.Task[Any] | None:
+        match instruction:
+            case StartDeployment(deployment):
+                self._building[deployment] = instruction
+                self._builds[deployment] = self._spawn(self._build(instruction))
+            case AbandonDeployment(deployment):
+                self._builds[deployment].cancel()
+                start = self._building.pop(deployment)
+                _log.info("model=%s deployment=%s abandoned", start.entry.name, deployment)
+                return self._spawn(self._undeploy(deployment, start.devices))
+            case Undeploy(deployment, devices):
+                self._deployments.pop(deployment, None)
+                return self._spawn(self._undeploy(deployment, devices))
+            case ForgetModel(model):
+                self._deployer.forget(model)
+                self._cleanups.pop(model, lambda: None)()
+            case Probe(device):
+                return self._spawn(self._probe(device))
+            case ScheduleRetry(model, seconds):
+                self._later(seconds, RetryDue(model))
+            case StartRequest(request, deployment):
+                self._requests[request].start(self._deployments[deployment])
+            case FailRequest(request, failure):
+                if request in self._requests:
+                    self._requests[request].fail(failure.error)
+        return None
+
+    async def _build(self, start: StartDeployment) -> None:
+        name, devices = start.entry.name, ", ".join(start.devices)
+        _log.info("model=%s deployment=%s being deployed over %s", name, start.deployment, devices)
+        try:
+            deployment = await self._deployer.deploy(start, self._memory)
+        except Exception as error:
+            if not isinstance(error, FlexPieError):
+                _log.exception("model=%s deployment=%s: defect while deploying", name, start.deployment)
+                error = FlexPieError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+            _log.warning("model=%s deployment=%s failed: %s", name, start.deployment, error)
+            self._building.pop(start.deployment, None)
+            self._spawn(self._undeploy(start.deployment, start.devices))
+            self._handle(DeploymentFailed(start.deployment, Failure.of(error)))
+        else:
+            self._building.pop(start.deployment, None)
+            self._deployments[start.deployment] = deployment
+            self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))
+            _log.info("model=%s deployment=%s ready", name, start.deployment)
+        finally:
+            self._builds.pop(start.deployment, None)
+
+    async def _undeploy(self, deployment: DeploymentId, devices: tuple[DeviceName, ...]) -> None:
+        for device in devices:
+            try:
+                await self.links[device].undeploy(deployment)
+            except FlexPieError as error:
+                _log.warning("device=%s deployment=%s could not be removed: %s", device, deployment, error)
+
+    async def _probe(self, device: DeviceName) -> None:
+        if await self.links[device].probe():
+            self._handle(DeviceAnswered(device))
+
+    def _later(self, seconds: float, event: Event) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._handle, event))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

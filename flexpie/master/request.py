@@ -1,0 +1,95 @@
+"""One request on its way: what it waits for, and what ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.master.deployment import Deployment
+
+_Result = TypeVar("_Result")
+
+
+class Request:
+    """A request in flight, on the event loop's thread.
+
+    Whatever it waits for is bounded by its deadline: nothing that happens elsewhere, or fails to, makes it hang.
+    """
+
+    def __init__(self, number: int, model: str, deadline: float) -> None:
+        """`deadline` is a time of the running event loop's clock."""
+        self._loop = asyncio.get_running_loop()
+        self.number = number
+        self.model = model
+        self.deadline = deadline
+        self.deployment: Deployment | None = None
+        self._error: FlexPieError | None = None
+        self._messages: dict[tuple[int, int], memoryview] = {}
+        self._changed: asyncio.Future[None] | None = None
+        self._started_at = self._loop.time()
+        self._timer = self._loop.call_at(deadline, self._time_out)
+
+    @property
+    def timeout_milliseconds(self) -> int:
+        """Time left until the deadline, rounded up; at least 1."""
+        return max(1, int((self.deadline - self._loop.time()) * 1000) + 1)
+
+    @property
+    def end_reason(self) -> str:
+        """Why it ended without an answer."""
+        return "the client gave it up" if self._error is None else self._error.message
+
+    def start(self, deployment: Deployment) -> None:
+        """The deployment that it runs on is known."""
+        self.deployment = deployment
+        self._wake()
+
+    def deliver(self, exchange: int, source: int, payload: memoryview) -> None:
+        """A message of an exchange came in."""
+        self._messages[exchange, source] = payload
+        self._wake()
+
+    def fail(self, error: FlexPieError) -> None:
+        """It cannot be finished. The first reason counts."""
+        if self._error is None:
+            self._error = error
+            self._wake()
+
+    def close(self) -> None:
+        """It is answered, one way or the other."""
+        self._timer.cancel()
+        self._messages.clear()
+
+    async def started(self) -> Deployment:
+        """The deployment that it runs on; raises the error that ends it."""
+        return await self._wait(lambda: self.deployment)
+
+    async def message(self, exchange: int, source: int) -> memoryview:
+        """The payload of a message; raises the error that ends the request."""
+        return await self._wait(lambda: self._messages.pop((exchange, source), None))
+
+    async def _wait(self, result: Callable[[], _Result | None]) -> _Result:
+        while True:
+            if self._error is not None:
+                raise self._error
+            found = result()
+            if found is not None:
+                return found
+            self._changed = self._loop.create_future()
+            await self._changed
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _time_out(self) -> None:
+        seconds = self._loop.time() - self._started_at
+        self.fail(
+            FlexPieError(
+                ErrorCode.DEADLINE_EXCEEDED,
+                f"The request to {self.model} was not answered within {seconds:.3g} s.",
+                "Give it more time, or look at `flexpie status`: the master may be planning again.",
+            )
+        )

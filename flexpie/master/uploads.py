@@ -1,0 +1,100 @@
+"""Model files that clients send, kept in a temporary folder for as long as they are needed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+MAX_UPLOAD_BYTES = 8 * 1024**3
+"""Default bound of a model, all its files together."""
+MAX_FILES = 4096
+
+
+class Upload:
+    """The files of one model as they come in: the model's own file first, then its external data."""
+
+    def __init__(self, total_bytes: int, max_bytes: int = MAX_UPLOAD_BYTES) -> None:
+        """Raises ``TOO_LARGE`` for a model over the limit, or over what the disk has left."""
+        if total_bytes > max_bytes:
+            raise _too_large(f"The model has {total_bytes} bytes; the limit is {max_bytes} bytes.")
+        self.folder = Path(tempfile.mkdtemp(prefix="flexpie-upload-"))
+        self.files: list[Path] = []
+        self.received_bytes = 0
+        self.total_bytes = total_bytes
+        self._open: BinaryIO | None = None
+        free = shutil.disk_usage(self.folder).free
+        if total_bytes > free:
+            self.remove()
+            raise _too_large(f"The model has {total_bytes} bytes; {free} bytes are free in the temporary folder.")
+
+    @property
+    def model_path(self) -> Path:
+        """The model's own file."""
+        return self.files[0]
+
+    def write(self, file_name: str, data: bytes) -> None:
+        """Take in a chunk; `file_name` begins a new file.
+
+        Raises ``INVALID_ARGUMENT`` for a name that leads out of the folder, and ``TOO_LARGE`` for more bytes than
+        were announced.
+        """
+        if file_name:
+            self._begin(file_name)
+        if self._open is None:
+            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "The first chunk of an upload has no file name.")
+        self.received_bytes += len(data)
+        if self.received_bytes > self.total_bytes:
+            raise _too_large(f"More bytes came than the {self.total_bytes} that were announced.")
+        self._open.write(data)
+
+    def finish(self) -> None:
+        """Every chunk is there; raises ``INVALID_ARGUMENT`` when some are missing."""
+        self._close()
+        if not self.files or self.received_bytes != self.total_bytes:
+            raise FlexPieError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"The upload ended after {self.received_bytes} of {self.total_bytes} bytes.",
+                "Send the model again.",
+            )
+
+    def release(self) -> None:
+        """The model was read. Weights in its own file are in memory now; external data is still read from disk."""
+        if len(self.files) == 1:
+            self.remove()
+
+    def remove(self) -> None:
+        """Delete every file."""
+        self._close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _begin(self, file_name: str) -> None:
+        self._close()
+        path = PurePosixPath(file_name)
+        inside = not path.is_absolute() and ".." not in path.parts and path.parts and "\\" not in file_name
+        if not inside or "\0" in file_name or len(file_name) > 255 or len(self.files) >= MAX_FILES:
+            raise FlexPieError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"{file_name[:80]!r} is no name for a file of a model.",
+                "Files must lie in the folder of the model, or below it.",
+            )
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open = target.open("xb")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"File {file_name!r}: {reason}.") from error
+        self.files.append(target)
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _too_large(message: str) -> FlexPieError:
+    return FlexPieError(ErrorCode.TOO_LARGE, message, "Load a smaller model.")
