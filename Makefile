@@ -11,7 +11,7 @@ DEV    := $(VENV)/dev.stamp
 .PHONY: check clean demo format help proto same-python test test-long
 MAKEFLAGS += --no-print-directory
 
-demo: $(DEMO)  ## split a model over three workers on this machine and compare the answers
+demo: $(DEMO)  ## start a small cluster on this machine and run two models on it
 	@$(BIN)/flexpie demo
 
 test: $(DEV)  ## run the tests
