@@ -167,9 +167,7 @@ def _content(header: peer_pb2.FrameHeader) -> Content:
 def _padding(header_bytes: int, behind: int) -> bytes:
     """The padding field that aligns the payload, given the bytes of the header without it and those between header
     and payload."""
-    for size in range(ALIGNMENT + 3):
-        if size == 1:
-            continue  # tag and length already take two
+    for size in (0, *range(3, 3 + 2 * ALIGNMENT)):  # tag and length take two, and protobuf writes no empty field
         total = header_bytes + size
         if (1 + len(_varint(total)) + total + behind) % ALIGNMENT == 0:
             return bytes((_PADDING_TAG, size - 2)) + bytes(size - 2) if size else b""

@@ -40,6 +40,8 @@ def array_to_bytes(array: Array) -> memoryview:
         return memoryview(strings_to_bytes(array.ravel()))
     if not array.size:
         return NO_BYTES
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 

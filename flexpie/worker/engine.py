@@ -130,32 +130,37 @@ def run_unsplit(model: Path | bytes, feeds: Mapping[str, Array], threads: int = 
     return dict(zip((port.name for port in session.outputs), outputs, strict=True))
 
 
-@dataclass
-class FakeEngine:
-    """An engine without onnxruntime, for tests: its models are Python functions."""
+@dataclass(frozen=True)
+class FakeModel:
+    """A model of the fake engine: a Python function between ports."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     function: Callable[[Sequence[Array]], Sequence[Array]]
-    loads: int = 0
-    """Models loaded so far."""
+
+
+class FakeEngine:
+    """An engine without onnxruntime, for tests."""
+
+    def __init__(self, models: Mapping[bytes, FakeModel]) -> None:
+        """`models` tells what each file's content stands for; any other file is refused like a broken one."""
+        self._models = models
 
     def load(self, model: Path | bytes) -> Session:
-        """A session that calls the function; an empty model is refused like a broken one."""
+        """See `Engine.load`."""
         content = model if isinstance(model, bytes) else model.read_bytes()
-        if not content:
-            raise FlexPieError(ErrorCode.EXECUTION_FAILED, "The fake engine refused a model: it is empty.")
-        self.loads += 1
-        return FakeSession(self.inputs, self.outputs, self.function)
+        if content not in self._models:
+            raise FlexPieError(ErrorCode.EXECUTION_FAILED, "The fake engine refused a model: it is unknown.")
+        return FakeSession(self._models[content])
 
 
-@dataclass(frozen=True)
 class FakeSession:
-    """A model of the fake engine."""
+    """A model that the fake engine has loaded."""
 
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    function: Callable[[Sequence[Array]], Sequence[Array]]
+    def __init__(self, model: FakeModel) -> None:
+        self.inputs = model.inputs
+        self.outputs = model.outputs
+        self._function = model.function
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """See `Session.run`; refuses arrays that do not fit its inputs, as onnxruntime does."""
@@ -166,7 +171,7 @@ class FakeSession:
             if not fits or array.dtype != NUMPY_DTYPES[port.dtype]:
                 raise FlexPieError(ErrorCode.EXECUTION_FAILED, f"The fake engine failed: {port.name} does not fit.")
         try:
-            return list(self.function(arrays))
+            return list(self._function(arrays))
         except Exception as error:
             raise _failed("The fake engine failed", error) from error
 
