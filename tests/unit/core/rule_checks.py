@@ -27,6 +27,7 @@ _IR_VERSION = 8
 _REFUSALS = (
     onnx.shape_inference.InferenceError,
     ort_errors.Fail,
+    ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,

@@ -195,7 +195,7 @@ def paddings(draw: st.DrawFn) -> Case:
     pads = [0] * (2 * len(axes))
     for index, axis in enumerate(axes):
         limit = 4 if mode in {"constant", "edge"} else shape[axis] - 1
-        lowest = -(shape[axis] // 2) if mode == "constant" else 0
+        lowest = -(shape[axis] // 2) if mode in {"constant", "reflect"} else 0
         pads[index] = draw(st.integers(lowest, limit))
         left = shape[axis] + min(0, pads[index]) - 1
         pads[index + len(axes)] = draw(st.integers(max(lowest, -left), limit))

@@ -148,12 +148,16 @@ def window(length: int, kernel: int, stride: int = 1, pad: int = 0, dilation: in
         # The first two windows see padding only: the first with an input comes along.
         (window(10, 2, pad=3), (0, 1), (0, 1), (3, 0)),
         (window(10, 2, pad=3), (14, 15), (9, 10), (0, 3)),
+        # No window of the whole tensor sees an input: it cannot be divided.
+        (Window(1, 2, kernel=1, stride=3, dilation=1, pad_begin=5, pad_end=0), (1, 2), (0, 1), (5, 0)),
     ],
 )
 def test_halos(geometry: Window, outputs: tuple[int, int], inputs: tuple[int, int], pads: tuple[int, int]) -> None:
     rounded = geometry.round(Interval(*outputs))
     assert geometry.inputs(rounded) == inputs
     assert geometry.pads(rounded) == pads
+    room = geometry.inputs(rounded).length + sum(pads) - geometry.extent
+    assert room // geometry.stride + 1 == rounded.length
 
 
 @pytest.mark.parametrize(
