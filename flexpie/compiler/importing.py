@@ -50,14 +50,39 @@ def _simplify(path: Path, model: ir.Model) -> ir.Model:
     except Exception as error:  # an optimiser's defect must not cost the user the model
         logger.warning("%s: simplifying failed (%s); the model is used as it is", path.name, error)
         model = before
-    for entry in (
-        passes.InlinePass(),
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-    ):
-        entry(model)
+    finally:
+        _let_optimizer_forget()
+    if _interface(model) != _interface(before):  # it renames inputs that are outputs as well
+        model = before
+    for step in (passes.InlinePass(), passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
+        step(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
+    _detach_weight_outputs(model.graph)
     return model
+
+
+def _let_optimizer_forget() -> None:
+    """Its pattern matchers keep the last node that they saw, and with it a model's weights: show them another."""
+    value = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))
+    node = ir.Node("", "Neg", [value])
+    graph = ir.Graph([value], node.outputs, nodes=[node], opset_imports={"": 17})
+    optimize_ir(ir.Model(graph, ir_version=8))
+
+
+def _detach_weight_outputs(graph: ir.Graph) -> None:
+    """Let an operator yield each output that is a weight, under its name: only operators run on devices."""
+    for index, value in enumerate(graph.outputs):
+        if value.is_initializer():
+            name, value.name = value.name, f"{value.name}/weight"
+            node = ir.Node("", "Identity", [value], name=f"{name}/output")
+            node.outputs[0].name = name
+            graph.append(node)
+            graph.outputs[index] = node.outputs[0]
+
+
+def _interface(model: ir.Model) -> tuple[list[str | None], list[str | None]]:
+    return [value.name for value in model.graph.inputs], [value.name for value in model.graph.outputs]
 
 
 def _infer(path: Path, model: ir.Model) -> None:

@@ -19,7 +19,7 @@ def skeleton(model: ir.Model) -> onnx.ModelProto:
         tensor = value.const_value
         if tensor is not None and tensor.nbytes <= SMALL_WEIGHT_BYTES:
             small = graph.initializer.add()
-            small.CopyFrom(ir.to_proto(tensor))
+            small.CopyFrom(ir.to_proto(_in_memory(tensor)))
             small.name = name
         else:
             inputs[name] = value
@@ -32,3 +32,8 @@ def skeleton(model: ir.Model) -> onnx.ModelProto:
     proto.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items())
     proto.functions.extend(ir.to_proto(function) for function in model.functions.values())
     return proto
+
+
+def _in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The checker and shape inference look at values, but into no file."""
+    return ir.Tensor(tensor.numpy().copy()) if isinstance(tensor, ir.ExternalTensor) else tensor

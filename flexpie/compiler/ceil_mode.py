@@ -1,0 +1,99 @@
+"""Pools with `ceil_mode`: written so that shape inference and onnxruntime agree on them.
+
+Before operator set 22, ONNX counts a last window that begins beyond the image, in the padding at the end;
+onnxruntime leaves it out (as PyTorch does). FlexPie promises onnxruntime's numbers, so such a pool is rewritten
+with just the padding that its remaining windows cover, which means the same to both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+_POOLS = {"MaxPool", "AveragePool", "LpPool"}
+
+
+def settle_ceil_mode(model: ir.Model) -> bool:
+    """Rewrite the pools whose inferred output has windows that onnxruntime leaves out; whether there was one.
+
+    requires: inferred shapes. Shapes behind a rewritten pool have to be inferred again, and then this again.
+    """
+    changed = False
+    for node in model.graph:
+        if node.op_type in _POOLS and node.domain in {"", "ai.onnx"}:
+            changed |= _settle(node)
+    return changed
+
+
+def _settle(node: ir.Node) -> bool:
+    attributes = node.attributes
+    image = node.inputs[0]
+    if image is None or image.shape is None or not image.shape.is_static():
+        return False
+    if attributes.get_int("ceil_mode", 0) == 0 or attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return False
+    kernel = list(attributes.get_ints("kernel_shape", []))
+    rank = len(kernel)
+    strides = list(attributes.get_ints("strides", [1] * rank))
+    dilations = list(attributes.get_ints("dilations", [1] * rank))
+    pads = list(attributes.get_ints("pads", [0] * 2 * rank))
+    lengths = [int(dim) for dim in list(image.shape)[2:] if isinstance(dim, int)]
+    axes = [
+        _Axis(length, kernel[at], (kernel[at] - 1) * dilations[at] + 1, strides[at], pads[at], pads[at + rank])
+        for at, length in enumerate(lengths)
+    ]
+    if not any(axis.drops_window for axis in axes):
+        return False
+    floor_ends = [axis.floor_end for axis in axes]
+    ceil_ends = [axis.ceil_end if axis.drops_window else axis.end for axis in axes]
+    counts_padding = bool(attributes.get_int("count_include_pad", 0))
+    if all(
+        end < axis.kernel and (end <= axis.end or not counts_padding)
+        for end, axis in zip(floor_ends, axes, strict=True)
+    ):
+        attributes["ceil_mode"] = ir.AttrInt64("ceil_mode", 0)
+        ends = floor_ends
+    elif all(end is not None for end in ceil_ends):
+        ends = [end for end in ceil_ends if end is not None]
+    else:
+        return False
+    attributes["pads"] = ir.AttrInt64s("pads", pads[:rank] + ends)
+    return True
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A pool's windows along one axis."""
+
+    length: int
+    kernel: int
+    window: int
+    """Elements from the first to the last of a window, dilation included."""
+    stride: int
+    begin: int
+    end: int
+    """Padding."""
+
+    @property
+    def inferred(self) -> int:
+        """Windows that ONNX counts."""
+        return -(-(self.length + self.begin + self.end - self.window) // self.stride) + 1
+
+    @property
+    def drops_window(self) -> bool:
+        """Whether the last of them begins beyond the image."""
+        return self.inferred > 1 and (self.inferred - 1) * self.stride >= self.length + self.begin
+
+    @property
+    def floor_end(self) -> int:
+        """Padding at the end with which floor mode counts the windows that are left: what they cover."""
+        last = self.inferred - 1 - self.drops_window
+        return max(0, last * self.stride + self.window - self.length - self.begin)
+
+    @property
+    def ceil_end(self) -> int | None:
+        """Padding at the end with which ceil mode counts them; None where there is none."""
+        last = self.inferred - 2
+        end = last * self.stride + self.window - self.length - self.begin
+        return end if end >= 0 and end <= self.end else None

@@ -1,0 +1,112 @@
+"""Importing folds, infers and links."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import flexpie_models
+from tests.random_graphs import GraphWriter
+from tests.splitting import imported
+
+
+def writer(*shape: int) -> GraphWriter:
+    made = GraphWriter(np.random.default_rng(0))
+    made.shapes["x"] = shape
+    return made
+
+
+def test_batch_normalization_is_folded_and_activation_linked() -> None:
+    graph = imported(flexpie_models.build("resnet18", image_size=64)).graph
+    types = [[operator.op_type for operator in layer.operators] for layer in graph.layers]
+    assert not any("BatchNormalization" in layer for layer in types)
+    assert types[0] == ["Conv", "Relu"]
+    assert ["Conv", "Add", "Relu"] in types
+
+
+def test_dynamic_shapes_are_folded_away() -> None:
+    model = flexpie_models.build("bert_tiny", dynamic=True)
+    shapes = dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), (1, 8))
+    graph = imported(model, shapes).graph
+    assert not {"Shape", "Constant"} & {operator.op_type for operator in graph.operators()}
+    assert graph.tensors[graph.outputs[0]].shape[1] == 8
+
+
+def test_a_tensor_with_two_readers_ends_its_layer() -> None:
+    made = writer(1, 2, 5, 5)
+    conv = made.add("Conv", ["x", made.weight(2, 2, 1, 1)])
+    left, right = made.add("Relu", [conv]), made.add("Tanh", [conv])
+    graph = imported(made.model(["x"], [made.add("Add", [left, right])])).graph
+    assert [len(layer.operators) for layer in graph.layers] == [1, 1, 2]
+
+
+def test_an_output_ends_its_layer() -> None:
+    made = writer(1, 2, 5, 5)
+    conv = made.add("Conv", ["x", made.weight(2, 2, 1, 1)])
+    graph = imported(made.model(["x"], [conv, made.add("Relu", [conv])])).graph
+    assert [len(layer.operators) for layer in graph.layers] == [1, 1]
+
+
+def test_dead_operators_are_dropped() -> None:
+    made = writer(1, 2, 5, 5)
+    made.add("Exp", ["x"])
+    graph = imported(made.model(["x"], [made.add("Relu", ["x"])])).graph
+    assert [operator.op_type for operator in graph.operators()] == ["Relu"]
+
+
+def test_unnamed_and_equally_named_nodes_get_names_of_their_own() -> None:
+    made = writer(1, 2, 5, 5)
+    middle = made.add("Relu", ["x"])
+    made.add("Tanh", [middle])
+    for node in made.nodes:
+        node.name = ""
+    model = imported(made.model(["x"], [made.nodes[-1].output[0]]))
+    assert len(model.nodes) == 2
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "length", "pad", "count"), [(4, 4, 8, 3, 2), (1, 5, 8, 0, 2), (2, 3, 7, 0, 3), (3, 2, 6, 1, 3)]
+)
+def test_ceil_mode_counts_the_windows_that_onnxruntime_computes(
+    kernel: int, stride: int, length: int, pad: int, count: int
+) -> None:
+    made = writer(1, 1, length)
+    made.nodes.append(
+        helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[kernel], strides=[stride], pads=[0, pad], ceil_mode=1)
+    )
+    made.shapes["y"] = (1, 1, count)
+    graph = imported(made.model(["x"], ["y"])).graph
+    assert graph.tensors["y"].shape == (1, 1, count)
+
+
+def test_input_that_is_an_output() -> None:
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 3))
+    model = helper.make_model(
+        helper.make_graph([], "identity", [info], [info]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    graph = imported(model).graph
+    assert (graph.inputs, graph.outputs, graph.layers) == (("x",), ("x",), ())
+
+
+def test_weight_that_is_an_output() -> None:
+    made = writer(1, 3)
+    weight = made.weight(3)
+    made.shapes[weight] = (3,)
+    model = made.model(["x"], [made.add("Add", ["x", weight]), weight])
+    graph = imported(model).graph
+    assert graph.outputs[1] == weight
+    assert graph.tensors[weight].shape == (3,)
+    assert weight not in graph.weights
+
+
+def test_initializers_that_are_inputs_count_as_weights() -> None:
+    weight = numpy_helper.from_array(np.ones((3,), np.float32), "w")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (3,)) for name in ("x", "w")]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g", inputs,
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (3,))], [weight],
+    )  # fmt: skip
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert imported(model).graph.inputs == ("x",)

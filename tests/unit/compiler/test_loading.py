@@ -1,0 +1,168 @@
+"""Every way in which a model file can be wrong gets an error of its own, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from flexpie.compiler import import_model
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+
+def small_model(shape: tuple[int | str, ...] = (1, 3, 8, 8), opset: int = 17) -> onnx.ModelProto:
+    weight = numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def saved(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "small.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+def refusal(path: Path, **shapes: tuple[int, ...]) -> FlexPieError:
+    with pytest.raises(FlexPieError) as caught:
+        import_model(path, shapes)
+    return caught.value
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "none.onnx")
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "none.onnx" in error.message
+
+
+def test_folder_instead_of_file(tmp_path: Path) -> None:
+    assert "not a file" in refusal(tmp_path).message
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world, this is no model", b"\x00" * 64, b"PK\x03\x04" + b"\x07" * 90])
+def test_not_onnx(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "small.onnx"
+    path.write_bytes(content)
+    error = refusal(path)
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "not an ONNX file" in error.message
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
+def test_truncated(tmp_path: Path, kept: float) -> None:
+    path = saved(tmp_path, small_model())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    assert refusal(path).code is ErrorCode.INVALID_MODEL
+
+
+def test_unknown_opset(tmp_path: Path) -> None:
+    error = refusal(saved(tmp_path, small_model(opset=999)))
+    assert error.code is ErrorCode.UNSUPPORTED_MODEL
+    assert "999" in error.message
+
+
+def test_open_dimension_without_shape(tmp_path: Path) -> None:
+    error = refusal(saved(tmp_path, small_model(("batch", 3, "height", 8))))
+    assert error.code is ErrorCode.INVALID_SHAPE
+    assert "x" in error.message
+    assert "batch" in error.message
+    assert "--shape x=" in error.remedy
+
+
+def test_open_dimension_with_shape(tmp_path: Path) -> None:
+    model = import_model(saved(tmp_path, small_model(("batch", 3, "height", 8))), {"x": (2, 3, 10, 8)})
+    assert model.graph.tensors["y"].shape == (2, 2, 8, 6)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 3, 8), (1, 3, -1, 8)])
+def test_shape_that_contradicts(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    assert refusal(saved(tmp_path, small_model(("n", 3, "h", 8))), x=shape).code is ErrorCode.INVALID_SHAPE
+
+
+def test_shape_for_unknown_input(tmp_path: Path) -> None:
+    error = refusal(saved(tmp_path, small_model()), image=(1, 3, 8, 8))
+    assert error.code is ErrorCode.INVALID_SHAPE
+    assert "'image'" in error.message
+    assert "x" in error.remedy
+
+
+def test_shapes_that_do_not_fit_each_other(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.node.append(helper.make_node("MatMul", ["y", "w"], ["z"], name="product"))
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "product" in error.message
+
+
+def test_cycle(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.node.insert(0, helper.make_node("Add", ["x", "b"], ["a"], name="first"))
+    model.graph.node.insert(1, helper.make_node("Relu", ["a"], ["b"], name="second"))
+    assert refusal(saved(tmp_path, model)).code is ErrorCode.INVALID_MODEL
+
+
+def test_missing_initializer(tmp_path: Path) -> None:
+    model = small_model()
+    del model.graph.initializer[:]
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "w" in error.message
+
+
+def external(folder: Path) -> tuple[Path, onnx.ModelProto]:
+    path = folder / "small.onnx"
+    onnx.save(small_model(), str(path), save_as_external_data=True, location="small.data", size_threshold=0)
+    return path, onnx.load(str(path), load_external_data=False)
+
+
+def test_external_data(tmp_path: Path) -> None:
+    path, _ = external(tmp_path)
+    model = import_model(path)
+    assert model.weights["w"].numpy().sum() == 54
+
+
+def test_external_data_missing(tmp_path: Path) -> None:
+    path, _ = external(tmp_path)
+    (tmp_path / "small.data").unlink()
+    error = refusal(path)
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "small.data" in error.message
+
+
+def test_external_data_truncated(tmp_path: Path) -> None:
+    path, _ = external(tmp_path)
+    (tmp_path / "small.data").write_bytes(b"\x00" * 10)
+    assert "truncated" in refusal(path).message
+
+
+@pytest.mark.parametrize("location", ["../outside.data", "/etc/hostname", "a/../../outside.data"])
+def test_external_data_outside_of_the_folder(tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    (tmp_path / "outside.data").write_bytes(b"\x00" * 1000)
+    path, proto = external(folder)
+    for entry in proto.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    path.write_bytes(proto.SerializeToString())
+    error = refusal(path)
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "outside" in error.message
+
+
+def test_shape_that_depends_on_data(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.node.append(helper.make_node("NonZero", ["y"], ["z"], name="nonzero"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.INT64, None))
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.UNSUPPORTED_MODEL
+    assert "nonzero" in error.message
