@@ -74,16 +74,18 @@ async def serve(file: ClusterFile, options: DaemonOptions, announce: Callable[[s
     check_exposure(options.host, options.insecure)
     master = Master(file, options.settings)
     server = make_server(master, options)
-    address = listen(server, options.host, options.port)
-    await server.start()
-    stop = asyncio.Event()
-    _on_signals(stop)
-    await master.start()
-    announce(address)
-    await stop.wait()
-    _log.info("stopping: %d requests in flight", len(master.state.requests))
-    await master.stop(options.drain_seconds)
-    await server.stop(GOODBYE_SECONDS)
+    try:
+        address = listen(server, options.host, options.port)
+        await server.start()
+        stop = asyncio.Event()
+        _on_signals(stop)
+        await master.start()
+        announce(address)
+        await stop.wait()
+        _log.info("stopping: %d requests in flight", len(master.state.requests))
+        await master.stop(options.drain_seconds)
+    finally:
+        await server.stop(GOODBYE_SECONDS)
     _log.info("stopped")
 
 

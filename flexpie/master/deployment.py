@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flexpie.core.program import MASTER, DeviceProgram, Receive, Send
+from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.tensor import TensorSpec
 from flexpie.master.events import DeploymentId, DeviceName
 
@@ -30,18 +29,6 @@ class Deployment:
     """What it takes of each participant's memory."""
     pushed_bytes: int = 0
     """What had to be pushed for it."""
-
-    @functools.cached_property
-    def scattered_bytes(self) -> int:
-        """Payload that the master sends for a request."""
-        parts = [part for step in self.program.steps if isinstance(step, Send) for part in step.parts]
-        return sum(part.region.size * self.program.values[part.value].dtype.itemsize for part in parts)
-
-    @functools.cached_property
-    def gathered_bytes(self) -> int:
-        """Payload that the master receives for a request."""
-        receives = [step for step in self.program.steps if isinstance(step, Receive)]
-        return sum(self.program.values[value].nbytes for step in receives for value in step.values)
 
     def name_of(self, device: int) -> str:
         """The name of a device by its index."""

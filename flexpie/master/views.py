@@ -5,7 +5,7 @@ from __future__ import annotations
 from flexpie import __version__
 from flexpie.master.events import SegmentSummary
 from flexpie.master.master import Master
-from flexpie.master.records import DeviceRecord, ModelRecord, ModelState
+from flexpie.master.records import DeviceRecord, ModelRecord
 from flexpie.wire.codec import tensor_to_proto
 from flexpie.wire.v1 import master_pb2
 
@@ -52,9 +52,12 @@ def models_to_proto(master: Master) -> list[master_pb2.ModelInfo]:
 
 def progress_to_proto(master: Master, record: ModelRecord) -> master_pb2.LoadProgress:
     """How far a model has come."""
-    state, _ = master.state.describe(record)
-    if state is ModelState.READY:
-        return master_pb2.LoadProgress(stage="build", finished=True, model=model_to_proto(master, record))
+    if record.serving is not None:
+        model = model_to_proto(master, record)
+        count = len(model.devices)
+        return master_pb2.LoadProgress(
+            stage="build", done=count, total=count, unit="devices", model=model, finished=True
+        )
     if record.building is None:
         return master_pb2.LoadProgress(stage="import")
     building = record.building
