@@ -37,7 +37,9 @@ def import_model(
     model = load_model(path, input_shapes)
     passes.RemoveInitializersFromInputsPass()(model)
     _infer(path, model)
+    names = _names_by_tensor(model)
     model = _simplify(path, model)
+    _restore_names(model, names)
     _infer(path, model)
     return build_graph(model, name or path.stem, file_digest(path))
 
@@ -79,6 +81,30 @@ def _detach_weight_outputs(graph: ir.Graph) -> None:
             node.outputs[0].name = name
             graph.append(node)
             graph.outputs[index] = node.outputs[0]
+
+
+def _names_by_tensor(model: ir.Model) -> dict[str, str]:
+    """The name of the node that reads each weight, or else yields each tensor."""
+    names = {value.name: node.name for node in model.graph for value in node.outputs if value.name and node.name}
+    weights = model.graph.initializers
+    for node in model.graph:
+        for value in node.inputs:
+            if value is not None and value.name and value.name in weights and node.name:
+                names[value.name] = node.name
+    return names
+
+
+def _restore_names(model: ir.Model, names: dict[str, str]) -> None:
+    """Give the nodes that the optimiser wrote the names of those that they replace, and each a name of its own."""
+    known = set(names.values())
+    taken: set[str] = set()
+    for index, node in enumerate(model.graph):
+        if node.name not in known:
+            tensors = [value.name for value in (*node.inputs[1:2], *node.outputs) if value is not None]
+            node.name = next((names[tensor] for tensor in tensors if tensor in names), node.op_type)
+        if node.name in taken:
+            node.name = f"{node.name}#{index}"
+        taken.add(node.name or "")
 
 
 def _interface(model: ir.Model) -> tuple[list[str | None], list[str | None]]:

@@ -28,8 +28,8 @@ def build_graph(model: ir.Model, name: str, digest: str) -> ImportedModel:
     """The layer graph of a simplified model whose shapes are all known."""
     weights = {key: value.const_value for key, value in model.graph.initializers.items() if value.const_value}
     operators, nodes = [], {}
-    for index, node in enumerate(model.graph):
-        operator = _operator(model, node, f"{node.name or node.op_type}#{index}")
+    for node in model.graph:
+        operator = _operator(model, node)
         operators.append(operator)
         nodes[operator.name] = ir.to_proto(node)
     values = [
@@ -51,11 +51,11 @@ def build_graph(model: ir.Model, name: str, digest: str) -> ImportedModel:
     return ImportedModel(link(graph), nodes, weights, dict(model.opset_imports), model.ir_version)
 
 
-def _operator(model: ir.Model, node: ir.Node, name: str) -> Operator:
+def _operator(model: ir.Model, node: ir.Node) -> Operator:
     attributes = {key: value for key, attr in node.attributes.items() if (value := _readable(attr)) is not None}
     captured = tuple(dict.fromkeys(_captured(node)))
     return Operator(
-        name=name,
+        name=node.name or node.op_type,
         op_type=node.op_type,
         domain=node.domain,
         version=node.version or model.opset_imports.get(node.domain, 1),
