@@ -55,7 +55,7 @@ class _Node:
     """One device, or the master."""
 
     program: DeviceProgram
-    sessions: Sequence[Session]
+    sessions: Sequence[Session] = ()
     state: WorkerState = field(default_factory=WorkerState)
     table: ValueTable | None = None
 
@@ -74,14 +74,13 @@ class InProcessCluster:
         engine = engine or OnnxRuntimeEngine()
         self._master = master
         self._requests = 0
-        self._nodes = {MASTER: _Node(master, ())}
+        self._nodes = {program.device: _Node(program) for program in (master, *filter(None, programs))}
         self.sent_bytes: dict[tuple[int, int], int] = {}
         with tempfile.TemporaryDirectory(prefix="flexpie-") as scratch:
             folder = _folder_of(blobs, Path(scratch))
-            for program in filter(None, programs):
-                self._nodes[program.device] = _Node(program, load_sessions(program, folder, engine))
-        for node in self._nodes.values():
-            _deploy(node)
+            for node in self._nodes.values():
+                _deploy(node)
+                node.sessions = load_sessions(node.program, folder, engine)
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run one request through all devices; `feeds` and the result are arrays by tensor name."""
