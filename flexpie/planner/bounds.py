@@ -19,6 +19,9 @@ class Bounds:
     only one live tensor and the bounds are the optimum.
     """
 
+    arriving: tuple[Array, ...]
+    """Per cut and candidate: least cost of all up to the end of a segment that ends there with that candidate, [K];
+    [1] at the first cut."""
     onward: tuple[Array, ...]
     """Per cut and candidate with which a segment ends there: least time from the cut to the end, [K]; [1] at the
     first cut."""
@@ -41,19 +44,32 @@ def main_exchange_seconds(table: CostTable, position: int) -> Array:
 
 def lower_bounds(table: CostTable, segment_seconds: tuple[Array, ...]) -> Bounds:
     """Lower bounds, given what each segment costs without its exchange ([N] per cut)."""
+    costs = [
+        main_exchange_seconds(table, position) + (segment_seconds[position] - cut.relief_seconds)
+        for position, cut in enumerate(table.cuts)
+    ]
+    return Bounds(_arriving(table, costs), _onward(table, costs))
+
+
+def _onward(table: CostTable, costs: list[Array]) -> tuple[Array, ...]:
     last = table.cuts[-1]
-    onward: list[Array] = [np.zeros(0)] * len(table.cuts)
+    onward = [np.zeros(max(1, len(cut.candidates))) for cut in table.cuts]
     if last.main >= 0:
         needs = table.gather[last.main : last.main + 1]
         onward[-1] = table.alone_seconds(len(table.cuts) - 1, last.main, last.holdings[:, last.main], needs)[:, 0]
-    else:
-        onward[-1] = np.zeros(max(1, len(last.candidates)))
     for position in range(len(table.cuts) - 2, -1, -1):
-        cut = table.cuts[position]
-        after = following(table, onward, position)
-        total = main_exchange_seconds(table, position) + (segment_seconds[position] - cut.relief_seconds + after)
-        onward[position] = total.min(axis=1)
-    return Bounds(tuple(onward))
+        onward[position] = (costs[position] + following(table, onward, position)).min(axis=1)
+    return tuple(onward)
+
+
+def _arriving(table: CostTable, costs: list[Array]) -> tuple[Array, ...]:
+    arriving = [np.full(max(1, len(cut.candidates)), np.inf) for cut in table.cuts]
+    arriving[0][:] = 0.0
+    for position, cut in enumerate(table.cuts):
+        reached = (arriving[position][:, None] + costs[position]).min(axis=0)
+        for seconds, stop, choice in zip(reached, cut.stop, cut.choice, strict=True):
+            arriving[stop][choice] = min(arriving[stop][choice], seconds)
+    return tuple(arriving)
 
 
 def following(table: CostTable, onward: list[Array] | tuple[Array, ...], position: int) -> Array:

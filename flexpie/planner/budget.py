@@ -145,7 +145,7 @@ class _Budgets:
 
     def _search(self, table: CostTable, prices: Sequence[float] | None) -> tuple[Plan, bool]:
         result = search(table, prices)
-        segments = merged([table.segment(first, row) for first, row in result.segments])
+        segments = merged(result.segments)
         return evaluate(self.graph, self.cluster, segments, self.model), result.exact
 
     def _consider(self, plan: Plan) -> Excess | None:

@@ -15,6 +15,8 @@ from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.layouts import NOTHING, Layout
 from flexpie.planner.steps import LayerSteps
 
+_PATIENCE = 4
+"""Cuts at which all is replicated that growth passes in search of one where a split is proven to lose nothing."""
 _MOST_ADDED_SETS = 4
 """Sets of devices, beyond those of the given candidates, for which a replicated candidate is added."""
 
@@ -32,6 +34,8 @@ class Grown:
     """Layout of each tensor that each segment needs."""
     holdings: dict[str, int] = field(default_factory=dict)
     """Holding of each live tensor at the end that a long enough segment produces."""
+    computed: dict[str, int] = field(default_factory=dict)
+    """Layout that the devices compute of each tensor."""
     wanted: dict[str, int] = field(default_factory=dict)
     """State of the growth: layout of each tensor that the longest segment needs."""
     replicated: frozenset[int] = frozenset()
@@ -45,13 +49,19 @@ class Grown:
 
 
 class Growth:
-    """Grows the segments of one graph.
+    """Grows the segments of one graph, as long as they can be of use.
 
-    Growth stops in front of layer i when each of a set A of devices needs all of every live tensor, and the others
-    need nothing. Every longer segment begins with layers that all of A compute whole, so it can be split at i into a
-    replicated segment on A and the one grown so far, without any exchange between. With c1, c2 the devices' seconds
-    in both parts, fusion saves max c1 + max c2 − max(c1 + c2), which is 0 where the devices of A are equally fast.
-    Where they are not it is at most max c2 − min over A of c2, which is kept as `relief_seconds`.
+    Growth stops in front of layer i when every longer segment [f, e) can be split there without loss: into
+    [f, i) replicated on a set A of devices and [i, e). That is so where
+
+    - every device of A needs all of every tensor that is live at i, and the others need nothing: what [f, i)
+      computes is then the same in both, and no exchange separates the two;
+    - layer i - 1 yields or reads all of each of these tensors, so that [f, i) makes A hold them;
+    - tensors that are live at e as well will be sent by the same devices in both.
+
+    With c1, c2 the devices' seconds in both parts, fusion still saves max c1 + max c2 − max(c1 + c2), the sums of the
+    split being taken over its slowest devices. That is 0 where the devices of A are equally fast. Where they are not
+    it is at most max c2 − min over A of c2, kept as `relief_seconds`; see `flexpie.planner.extension`.
     """
 
     def __init__(
@@ -68,6 +78,8 @@ class Growth:
         self.candidates = candidates if max_layers is not None else self._with_arising_sets(candidates)
         self._replicated = {_active(shares) for scheme, shares in self.candidates if scheme == REPLICATED}
         self._replicated |= {_active(shares) for scheme, shares in self.candidates if scheme.device is not None}
+        self.complete = max_layers is None
+        """Whether no segment is missing that could be of use."""
         self._whole_layouts: dict[tuple[str, frozenset[int]], int] = {}
 
     # ----------------------------------------------------------------------------------------- candidates
@@ -93,7 +105,7 @@ class Growth:
         ]
         return (*candidates, *added)
 
-    def _distinct_candidates(self, stop: int) -> list[tuple[int, dict[str, int]]]:
+    def distinct_candidates(self, stop: int) -> list[tuple[int, dict[str, int]]]:
         """Candidates that divide the live tensors in front of layer `stop` differently, with those divisions."""
         names = [name for name in self.graph.live_after(stop) if name in self.graph.producer]
         found: dict[tuple[int, ...], int] = {}
@@ -108,20 +120,55 @@ class Growth:
         """Per cut: the segments that end there, per distinct candidate. None end at the first cut."""
         everything: list[list[Grown]] = [[]]
         for stop in range(1, len(self.graph.layers) + 1):
-            everything.append([self._grow(stop, *choice) for choice in self._distinct_candidates(stop)])
+            everything.append([self._grow(stop, *choice) for choice in self.distinct_candidates(stop)])
         self._fill_costs(everything)
         return everything
 
     def _grow(self, stop: int, candidate: int, owned: dict[str, int]) -> Grown:
         grown = Grown(candidate)
+        patience = _PATIENCE
         for first in range(stop - 1, max(-1, stop - 1 - self._max_layers), -1):
-            self._take_in(grown, first, owned)
-            grown.replicated = self._replicated_on(grown.wanted, first)
-            if grown.replicated:
+            self.take_in(grown, first, owned)
+            devices = self._replicated_on(grown.wanted, first)
+            if devices and self._splits_without_loss(first, devices, owned):
+                grown.replicated = devices
+                break
+            patience -= bool(devices)
+            if patience == 0:
+                self.complete = False
                 break
         return grown
 
-    def _take_in(self, grown: Grown, first: int, owned: Mapping[str, int]) -> None:
+    def _splits_without_loss(self, cut: int, devices: frozenset[int], owned: Mapping[str, int]) -> bool:
+        """Whether what is live at a cut is there after any replicated segment that ends at it, and is sent by the
+        same devices later on."""
+        layer = cut - 1
+        for name in self.graph.live_after(cut):
+            if self.graph.producer.get(name) != layer and not self._reads_all(layer, name, devices):
+                return False
+            everywhere = len(devices) == self.devices and name not in self.graph.outputs
+            if (
+                name in owned
+                and not everywhere
+                and self._sources(name, owned[name]) != self._sources(name, self.whole_on(name, devices))
+            ):
+                return False
+        return True
+
+    def _reads_all(self, layer: int, name: str, devices: frozenset[int]) -> bool:
+        """Whether a layer, computed whole by some devices, reads all of a tensor."""
+        if name not in self.steps.activations[layer]:
+            return False
+        produced = self.graph.layers[layer].produced
+        wanted = tuple(
+            self.whole_on(tensor, devices) if self.graph.last_use(tensor) > layer else NOTHING for tensor in produced
+        )
+        if all(layout == NOTHING for layout in wanted):
+            return False
+        needed = self.steps.steps[self.steps.step(layer, wanted)].needed
+        return needed[self.steps.activations[layer].index(name)] == self.whole_on(name, devices)
+
+    def take_in(self, grown: Grown, first: int, owned: Mapping[str, int]) -> None:
         """Make the segment one layer longer."""
         steps, wanted = self.steps, grown.wanted
         produced = self.graph.layers[first].produced
@@ -134,22 +181,25 @@ class Growth:
                 if layout != NOTHING:
                     wanted[name] = steps.kind(name).hull(wanted.get(name, NOTHING), layout)
             for name, layout in zip(produced, step.computed, strict=True):
+                grown.computed[name] = layout
                 if name in owned:
-                    grown.holdings[name] = self._produced_holding(name, owned[name], layout)
+                    grown.holdings[name] = self.produced_holding(name, owned[name], layout)
         grown.firsts.append(first)
         grown.steps.append(number)
         grown.needs.append(dict(wanted))
 
-    def _produced_holding(self, name: str, owned: int, computed: int) -> int:
-        """Where replicated, the first owner sends to those that have nothing."""
+    def produced_holding(self, name: str, owned: int, computed: int) -> int:
+        """The holding of a tensor of which the devices computed one layout and own another."""
+        return self.steps.kind(name).holding(self._sources(name, owned), (computed,))
+
+    def _sources(self, name: str, owned: int) -> int:
+        """The layout of what each device sends of a tensor: where it is replicated, the first owner sends all."""
         kind = self.steps.kind(name)
         regions = kind.layouts[owned]
         owners = [end for end, region in enumerate(regions) if region is not None]
         if len(owners) > 1 and regions[owners[0]] == regions[owners[1]]:
-            sources = kind.layout(tuple(r if end == owners[0] else None for end, r in enumerate(regions)))
-        else:
-            sources = owned
-        return kind.holding(sources, (computed,))
+            return kind.layout(tuple(r if end == owners[0] else None for end, r in enumerate(regions)))
+        return owned
 
     def _replicated_on(self, wanted: Mapping[str, int], first: int) -> frozenset[int]:
         """The devices that each need all of every tensor that is live in front of layer `first`, if nobody else
@@ -161,9 +211,10 @@ class Growth:
         devices = frozenset(device for device, region in enumerate(layout) if region is not None)
         if devices not in self._replicated:
             return frozenset()
-        return devices if all(wanted[name] == self._whole_on(name, devices) for name in live) else frozenset()
+        return devices if all(wanted[name] == self.whole_on(name, devices) for name in live) else frozenset()
 
-    def _whole_on(self, name: str, devices: frozenset[int]) -> int:
+    def whole_on(self, name: str, devices: frozenset[int]) -> int:
+        """The layout of a tensor that each of some ends has whole."""
         key = (name, devices)
         if key not in self._whole_layouts:
             whole = self.graph.tensors[name].whole
@@ -173,7 +224,7 @@ class Growth:
 
     def whole_at_master(self, name: str) -> int:
         """The layout of a tensor that only the master has."""
-        return self._whole_on(name, frozenset({self.devices}))
+        return self.whole_on(name, frozenset({self.devices}))
 
     def input_holding(self, name: str) -> int:
         """The holding of a model input before the first exchange."""
@@ -190,7 +241,7 @@ class Growth:
         for grown in (grown for choices in everything for grown in choices):
             grown.compute_seconds = np.cumsum(seconds[grown.steps], axis=0)
             grown.weight_bytes = np.cumsum(weights[grown.steps], axis=0)
-            if len(grown.replicated) > 1 and not self._equally_fast(grown.replicated):
+            if not self._equally_fast(grown.replicated):
                 last = grown.compute_seconds[-1]
                 grown.relief_seconds = float(last.max() - last[sorted(grown.replicated)].min())
 
@@ -198,6 +249,12 @@ class Growth:
         """Whether all of some devices take the same time for every work."""
         seconds = self.steps.work_seconds[:, sorted(devices)]
         return bool((seconds == seconds[:, :1]).all())
+
+    def slowest(self, devices: frozenset[int]) -> int | None:
+        """The one of some devices that is the slowest for every work; None where that depends on the work."""
+        seconds = self.steps.work_seconds[:, sorted(devices)]
+        slowest = np.nonzero((seconds == seconds.max(axis=1, keepdims=True)).all(axis=0))[0]
+        return sorted(devices)[slowest[0]] if len(slowest) else None
 
 
 def _active(shares: Sequence[float]) -> frozenset[int]:

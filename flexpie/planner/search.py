@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flexpie.core.plan import Segment
 from flexpie.planner.bounds import Bounds, following, lower_bounds, main_exchange_seconds
 from flexpie.planner.cost import Array
+from flexpie.planner.extension import extended
 from flexpie.planner.layouts import NOTHING, Indices
 from flexpie.planner.table import CostTable, Cut
 
@@ -30,12 +32,11 @@ _SLACK = 1e-10
 class SearchResult:
     """The best sequence of segments."""
 
-    segments: tuple[tuple[int, int], ...]
-    """First layer, and row among the table's segments that begin there."""
+    segments: tuple[Segment, ...]
     seconds: float
     """Their cost: predicted seconds plus prices, and `SEGMENT_SECONDS` per segment."""
     exact: bool
-    """Whether nothing in the table is better: no state was dropped for lack of room."""
+    """Whether no plan is better: no state was dropped for lack of room, and no segment is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +65,24 @@ def search(
     most_transitions: steps after which only the most promising states of each cut are followed.
 
     A first sweep with few states finds a good plan. The second drops only states that cannot beat it, by
-    `flexpie.planner.bounds`, and so finds the best.
+    `flexpie.planner.bounds`, and so finds the best; where devices are unequal it has more segments to choose from.
     """
     costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
     bounds = lower_bounds(table, costs)
     scout = _Sweep(table, costs, bounds, 0, SCOUT_STATES, math.inf)
     result = scout.run()
     assert result is not None, "some candidate ends at every cut"
-    if scout.dropped:
-        sweep = _Sweep(table, costs, bounds, most_transitions, FALLBACK_STATES, result.seconds)
-        better = sweep.run()
-        exact = not sweep.dropped
-        if better is not None and better.seconds < result.seconds:
-            result = better
-        result = SearchResult(result.segments, result.seconds, exact)
-    complete = all(not cut.relief_seconds.any() for cut in table.cuts)
-    return SearchResult(result.segments, result.seconds, result.exact and complete)
+    longer = any(cut.relief_seconds.any() for cut in table.cuts)
+    if not longer and not scout.dropped:
+        return SearchResult(result.segments, result.seconds, table.complete)
+    if longer:
+        table = extended(table, bounds, weight_prices, result.seconds)
+        costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
+    sweep = _Sweep(table, costs, bounds, most_transitions, FALLBACK_STATES, result.seconds)
+    better = sweep.run()
+    if better is not None and better.seconds < result.seconds:
+        result = better
+    return SearchResult(result.segments, result.seconds, table.complete and not sweep.dropped)
 
 
 def _segment_seconds(cut: Cut, prices: Sequence[float] | None) -> Array:
@@ -225,7 +228,7 @@ class _Sweep:
         position, key = last, best[1]
         while (state := self.states[position][key]).parent is not None:
             position, key = state.parent
-            segments.append((position, state.row))
+            segments.append(self.table.segment(position, state.row))
         return SearchResult(tuple(reversed(segments)), best[0], not self.dropped)
 
     def _gather_seconds(self, key: Holdings) -> float:

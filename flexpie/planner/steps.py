@@ -151,6 +151,10 @@ class LayerSteps:
             self._costs = np.concatenate((self._costs, added))
         return self._costs
 
+    def weights_of(self, step: int) -> Array:
+        """Bytes of weights of one step on every device, shape [devices]."""
+        return np.array(self.steps[step].weight_bytes, dtype=np.float64)
+
     def weight_bytes(self) -> Array:
         """Bytes of weights of every step on every device, shape [len(steps), devices]."""
         return np.array([step.weight_bytes for step in self.steps], dtype=np.float64).reshape(-1, self.devices)

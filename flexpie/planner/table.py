@@ -61,6 +61,11 @@ class CostTable:
     gather: Indices
     """Layout in which the master needs each tensor that is live at the last cut."""
     model: CostModel
+    growth: Growth
+    """What the table was made from; the search does not look at it."""
+    grown: Sequence[Sequence[Grown]]
+    complete: bool
+    """Whether no segment is missing that could be part of a best plan, but for those that `relief_seconds` hint at."""
 
     def alone_seconds(self, cut: int, slot: int, holdings: Indices, needs: Indices) -> Array:
         """Seconds of exchanges of one live tensor alone, [len(holdings), len(needs)]; needs may be `NOTHING`."""
@@ -97,7 +102,11 @@ def cost_table(
     max_layers: longest segment; None for any.
     """
     growth = Growth(graph, devices, tuple(candidates), model, max_layers)
-    grown = growth.grow_all()
+    return assemble(growth, growth.grow_all())
+
+
+def assemble(growth: Growth, grown: Sequence[Sequence[Grown]]) -> CostTable:
+    """The table of grown segments."""
     return _Assembly(growth, grown).table()
 
 
@@ -121,7 +130,16 @@ class _Assembly:
         cuts = tuple(self._cut(position, rows[position]) for position in range(layers + 1))
         live = self.graph.live_after(layers)
         gather = np.array([self.growth.whole_at_master(name) for name in live], dtype=np.int64)
-        return CostTable(cuts, self.growth.candidates, self.kinds, gather, self.growth.model)
+        return CostTable(
+            cuts,
+            self.growth.candidates,
+            self.kinds,
+            gather,
+            self.growth.model,
+            self.growth,
+            self.grown,
+            self.growth.complete,
+        )
 
     def _cut(self, position: int, rows: Sequence[tuple[int, int, Grown, int]]) -> Cut:
         graph, live = self.graph, self.graph.live_after(position)
