@@ -56,6 +56,8 @@ def main(
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    for name in ("onnx_ir", "onnxscript"):  # they tell every pass of their optimisers
+        logging.getLogger(name).setLevel(logging.WARNING)
     settings = Settings(request_timeout, max_requests, startup_grace)
     options = DaemonOptions(
         host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, settings

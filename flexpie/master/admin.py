@@ -49,7 +49,7 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
             except BaseException:
                 upload.remove()
                 raise
-            _log.info("model=%s uploaded, %d bytes", entry.name, upload.received_bytes)
+            _log.info("model uploaded model=%s bytes=%d", entry.name, upload.received_bytes)
             record = self._master.model(entry.name)
             try:
                 async for progress in self._follow(record, upload):

@@ -85,7 +85,7 @@ class Deployer:
         cluster = usable_cluster(self.cluster, start, memory)
         self.report(StageReached(start.deployment, "plan"))
         result = await asyncio.to_thread(self.pipeline.plan_model, model, cluster, start.entry.scheme)
-        _log.info("model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
+        _log.info("planned model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
         self.report(StageReached(start.deployment, "compile"))
         compiled = await asyncio.to_thread(self.pipeline.compile_plan, model, result.plan)
         deployment = _deployment(start, model.graph, compiled)

@@ -163,7 +163,7 @@ class Master:
         """Serve a model no longer; requests in flight finish."""
         self.model(name)
         self._handle(UnloadRequested(name))
-        _log.info("model=%s unloaded", name)
+        _log.info("model unloaded model=%s", name)
 
     @property
     def ready(self) -> bool:
@@ -227,13 +227,15 @@ class Master:
                 self.links[deployment.devices[index]].send(message)
             except FlexPieError:
                 continue  # a worker that is gone has forgotten everything
-        _log.info("model=%s deployment=%s request=%d ended: %s", request.model, deployment.id, request.number, reason)
+        _log.info(
+            "request ended model=%s deployment=%s request=%d: %s", request.model, deployment.id, request.number, reason
+        )
 
     # ----------------------------------------------------------------------------------------- links
 
     def link_up(self, device: DeviceName, hello: worker_pb2.HandshakeReply) -> None:
         """See `flexpie.master.links.LinkListener`."""
-        _log.info("device=%s connected: worker %s, version %s", device, hello.worker_id, hello.version)
+        _log.info("device connected device=%s worker=%s version=%s", device, hello.worker_id, hello.version)
         self._memory[device] = hello.memory_bytes
         self._handle(DeviceConnected(device, hello.worker_id, hello.version))
 
@@ -246,7 +248,7 @@ class Master:
         self._handle(DeviceRefused(device, reason) if refused else DeviceLost(device, reason))
         after = self.state.devices[device]
         if known != (after.reason, after.state):
-            _log.warning("device=%s %s: %s", device, "refused" if refused else "unreachable", error)
+            _log.warning("device %s device=%s: %s", "refused" if refused else "unreachable", device, error)
 
     def frame_arrived(self, device: DeviceName, frame: Frame) -> None:
         """See `flexpie.master.links.LinkListener`."""
@@ -259,7 +261,7 @@ class Master:
                 request.deliver(exchange, source, frame.payload)
             case Failure() as failure:
                 _log.warning(
-                    "device=%s deployment=%s request=%d failed: %s: %s",
+                    "request failed device=%s deployment=%s request=%d: %s: %s",
                     device, frame.deployment_id, frame.request_id, failure.code.value, failure.message,
                 )  # fmt: skip
                 request.fail(failure.error)
@@ -286,7 +288,7 @@ class Master:
             case AbandonDeployment(deployment):
                 self._builds[deployment].cancel()
                 start = self._building.pop(deployment)
-                _log.info("model=%s deployment=%s abandoned", start.entry.name, deployment)
+                _log.info("deployment abandoned model=%s deployment=%s", start.entry.name, deployment)
                 return self._spawn(self._undeploy(deployment, start.devices))
             case Undeploy(deployment, devices):
                 self._deployments.pop(deployment, None)
@@ -306,15 +308,15 @@ class Master:
         return None
 
     async def _build(self, start: StartDeployment) -> None:
-        name, devices = start.entry.name, ", ".join(start.devices)
-        _log.info("model=%s deployment=%s being deployed over %s", name, start.deployment, devices)
+        name, devices = start.entry.name, ",".join(start.devices)
+        _log.info("deployment started model=%s deployment=%s devices=%s", name, start.deployment, devices)
         try:
             deployment = await self._deployer.deploy(start, self._memory)
         except Exception as error:
             if not isinstance(error, FlexPieError):
-                _log.exception("model=%s deployment=%s: defect while deploying", name, start.deployment)
+                _log.exception("defect while deploying model=%s deployment=%s", name, start.deployment)
                 error = FlexPieError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
-            _log.warning("model=%s deployment=%s failed: %s", name, start.deployment, error)
+            _log.warning("deployment failed model=%s deployment=%s: %s", name, start.deployment, error)
             self._building.pop(start.deployment, None)
             self._spawn(self._undeploy(start.deployment, start.devices))
             self._handle(DeploymentFailed(start.deployment, Failure.of(error)))
@@ -322,7 +324,7 @@ class Master:
             self._building.pop(start.deployment, None)
             self._deployments[start.deployment] = deployment
             self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))
-            _log.info("model=%s deployment=%s ready", name, start.deployment)
+            _log.info("deployment ready model=%s deployment=%s", name, start.deployment)
         finally:
             self._builds.pop(start.deployment, None)
 
@@ -331,7 +333,7 @@ class Master:
             try:
                 await self.links[device].undeploy(deployment)
             except FlexPieError as error:
-                _log.warning("device=%s deployment=%s could not be removed: %s", device, deployment, error)
+                _log.warning("deployment not removed device=%s deployment=%s: %s", device, deployment, error)
 
     async def _probe(self, device: DeviceName) -> None:
         if await self.links[device].probe():

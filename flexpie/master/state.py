@@ -141,7 +141,7 @@ class MasterState:
             return
         failure = Failure(
             ErrorCode.DEVICE_UNREACHABLE,
-            f"Device {record.name}, which the request needs, was lost: {reason}",
+            f"Device {record.name} was lost while it worked on the request: {reason}",
             "The model is being planned again for the devices that are left; send the request again.",
         )
         for model in self.models.values():
