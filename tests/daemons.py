@@ -166,14 +166,18 @@ class LocalCluster:
 
 @contextmanager
 def local_cluster(
-    folder: Path, workers: int, more: str = "", master_arguments: Sequence[str] = ()
+    folder: Path,
+    workers: int,
+    more: str = "",
+    master_arguments: Sequence[str] = (),
+    worker_arguments: Sequence[str] = (),
 ) -> Iterator[LocalCluster]:
     """Workers named a, b, c ... and a master that serves what `more` adds to the cluster file."""
     names = "abcdefgh"[:workers]
     started: dict[str, Daemon] = {}
     try:
         for name in names:
-            started[name] = start_worker(folder, name)
+            started[name] = start_worker(folder, name, *worker_arguments)
         file = write_cluster_file(folder, {name: worker.address for name, worker in started.items()}, more)
         with start_master(folder, file, *master_arguments) as master:
             cluster = LocalCluster(folder, started, master)
