@@ -71,10 +71,9 @@ def take_snapshot() -> Snapshot:
 def leaked_since(before: Snapshot, vanish_seconds: float = VANISH_SECONDS) -> Snapshot:
     """What is held now and was not held before, once it had `vanish_seconds` to go by itself."""
     leaked = take_snapshot() - before
-    if leaked:
-        gc.collect()  # what only a reference cycle holds is garbage, not a leak
     deadline = time.monotonic() + vanish_seconds
     while leaked and time.monotonic() < deadline:
+        gc.collect()  # what only a reference cycle holds is garbage, not a leak
         time.sleep(_POLL_SECONDS)
         leaked = take_snapshot() - before
     return leaked
