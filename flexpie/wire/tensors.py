@@ -1,6 +1,7 @@
 """Arrays as bytes: parts of values on the data plane.
 
-Arrays are C-contiguous and little-endian. numpy has no bfloat16: such arrays are carried as uint16 bit patterns.
+Arrays are C-contiguous and little-endian. Types that numpy lacks (bfloat16, 8-bit floats and so on) are carried as bit
+patterns in unsigned integers, a byte at least for each element.
 Strings are object arrays of ``str``; each element travels behind its length in four bytes, as in the Open Inference
 Protocol.
 """
@@ -22,10 +23,19 @@ from flexpie.wire.framing import NO_BYTES, unpack
 
 Array = NDArray[Any]
 
-NUMPY_DTYPES: dict[ElementType, np.dtype[Any]] = {
-    kind: np.dtype({ElementType.STRING: "O", ElementType.BFLOAT16: "uint16"}.get(kind, kind.value))
-    for kind in ElementType
-}
+_NATIVE = frozenset(
+    "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
+)  # what numpy knows by itself: ml_dtypes, where it is imported, adds names that it must not know here
+_CARRIED_AS_OBJECTS = frozenset(("string", "object"))
+
+
+def _carrier(kind: ElementType) -> np.dtype[Any]:
+    if kind.value in _CARRIED_AS_OBJECTS:
+        return np.dtype(object)
+    return np.dtype(kind.value if kind.value in _NATIVE else f"uint{8 * kind.itemsize}")
+
+
+NUMPY_DTYPES: dict[ElementType, np.dtype[Any]] = {kind: _carrier(kind) for kind in ElementType}
 """The numpy type that carries each element type."""
 
 
