@@ -31,10 +31,11 @@ check: $(DEV)  ## check format, lint, types, floors, generated stubs, docs and D
 	@echo "Docs:" && $(BIN)/python -m scripts.check_docs
 	@echo "Docker:" && $(BIN)/python -m scripts.check_docker
 
-format: $(DEV)  ## format the code and apply the safe fixes
+format: $(DEV)  ## format the code, apply the safe fixes, put the real --help into the docs
 	@echo "Formatting"
 	@$(BIN)/ruff check --fix --exit-zero --quiet
 	@$(BIN)/ruff format
+	@$(BIN)/python -m scripts.check_docs --write
 
 proto: $(DEV)  ## generate flexpie/wire/v1 from proto/
 	@$(BIN)/python -m scripts.generate_stubs

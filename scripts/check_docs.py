@@ -1,6 +1,7 @@
 """Checks the Markdown pages against the project that they describe.
 
-    python -m scripts.check_docs [PAGE...]      without a page: all of them
+    python -m scripts.check_docs [PAGE...]          checks these pages; without one, all of them
+    python -m scripts.check_docs --write [PAGE...]  first puts the real `--help` into them
 
 - A fenced block tagged `console` that shows `$ flexpie ... --help` shows the real output.
 - Every command of FlexPie, and every make target, that a page names exists and knows the options it is given.
@@ -61,7 +62,12 @@ class Page:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check the Markdown pages against the project.")
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="default: every page")
-    paths = [path.resolve() for path in parser.parse_args().pages] or find_pages(ROOT)
+    parser.add_argument("--write", action="store_true", help="first put the real --help into the pages")
+    arguments = parser.parse_args()
+    paths = [path.resolve() for path in arguments.pages] or find_pages(ROOT)
+    if arguments.write:
+        for path in paths:
+            write_help(path)
 
     pages = [read_page(path) for path in paths]
     problems = [problem for page in pages for problem in check_page(page)]
@@ -220,14 +226,33 @@ def _dry_run(make: list[str]) -> subprocess.CompletedProcess[str]:
 def check_session(session: str) -> str | None:
     """How a shown `--help` differs from the real one; None for other commands, and when it does not."""
     prompt, *shown = session.rstrip().splitlines()
+    real = _real_help(prompt)
+    if real is None or shown == real:
+        return None
+    difference = difflib.unified_diff(shown, real, "shown", "real", lineterm="")
+    return "\n    ".join([f"`{prompt.removeprefix(PROMPT)}` is not what the page shows:", *difference])
+
+
+def write_help(path: Path) -> None:
+    """Replaces what a page shows below `$ flexpie ... --help` by the real output."""
+    lines = path.read_text().splitlines()
+    for session in reversed(read_page(path).sessions):
+        prompt, *shown = session.text.rstrip().splitlines()
+        real = _real_help(prompt)
+        if real is not None:
+            lines[session.line : session.line + len(shown)] = real
+    text = "\n".join(lines) + "\n"
+    if text != path.read_text():
+        path.write_text(text)
+
+
+def _real_help(prompt: str) -> list[str] | None:
+    """The lines that a command prints; None for one that is not ours, or is not asked for help, or fails."""
     words = prompt.removeprefix(PROMPT).split()
     if words[-1:] != ["--help"] or words[0] not in console_scripts():
         return None
-    real = run_help(*words).stdout.rstrip().splitlines()
-    if shown == real:
-        return None
-    difference = difflib.unified_diff(shown, real, "shown", "real", lineterm="")
-    return "\n    ".join([f"`{' '.join(words)}` is not what the page shows:", *difference])
+    run = run_help(*words)
+    return None if complaint(run) else run.stdout.rstrip().splitlines()
 
 
 if __name__ == "__main__":

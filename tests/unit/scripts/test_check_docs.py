@@ -87,6 +87,15 @@ def test_help_that_changed_is_shown_as_a_difference(tmp_path: Path) -> None:
     assert "+  Plan a model." in problem
 
 
+def test_write_puts_the_real_help_into_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    block = "Before\n\n```console\n$ flexpie plan --help\n{}\n$ flexpie plan --help\n{}```\n\nAfter\n"
+    page.write_text(block.format("old\nlines\n", ""))
+    check_docs.write_help(page)
+    assert page.read_text() == block.format(REAL_HELP, REAL_HELP)
+    assert list(check_docs.check_page(check_docs.read_page(page))) == []
+
+
 def test_hidden_folders_have_no_pages(tmp_path: Path) -> None:
     for name in ("a.md", "docs/adr/b.md", ".venv/lib/c.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
