@@ -51,11 +51,13 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
                 raise
             _log.info("model uploaded model=%s bytes=%d", entry.name, upload.received_bytes)
             record = self._master.model(entry.name)
+            ready = False
             try:
                 async for progress in self._follow(record, upload):
+                    ready = progress.finished  # a client may leave as soon as it reads this
                     yield progress
             except BaseException:
-                if self._master.state.models.get(entry.name) is record:
+                if not ready and self._master.state.models.get(entry.name) is record:
                     self._master.unload(entry.name)
                 raise
 
