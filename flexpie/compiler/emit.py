@@ -113,19 +113,27 @@ class _SubgraphWriter:
                 local = "" if region is None else self._input(name, region)
             if index < len(original.input):  # the others are captured by sub-graphs under their own names
                 inputs.append(local)
+        for index in range(len(original.input), max(form.constants, default=-1) + 1):
+            added = form.constants.get(index)
+            inputs.append("" if added is None else self._integers(f"{operator.name}/{index}", added))
         node = onnx.NodeProto()
         node.CopyFrom(original)
         node.name = operator.name
         del node.input[:], node.output[:]
         node.input.extend(inputs)
-        node.output.extend(
-            name if region is not None else "" for name, region in zip(operator.outputs, part.produced, strict=True)
-        )
         _set_attributes(node, form.attributes)
-        self.proto.node.append(node)
-        for name, region in zip(operator.outputs, part.produced, strict=True):
-            if name and region is not None:
+        cuts: list[tuple[str, Region, Region]] = []
+        for index, (name, region) in enumerate(zip(operator.outputs, part.produced, strict=True)):
+            there = bool(name) and region is not None
+            node.output.append(name if there else "")
+            if there and region is not None:
                 self._regions[name] = region
+                if form.yields.get(index, region) != region:
+                    node.output[index] = f"{name}/uncut"
+                    cuts.append((name, form.yields[index], region))
+        self.proto.node.append(node)
+        for name, yielded, region in cuts:
+            self._slice(f"{name}/uncut", name, yielded, region)
 
     def _input(self, name: str, region: Region) -> str:
         """Name under which exactly this region of a tensor is there, cutting it where needed."""

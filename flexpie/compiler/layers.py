@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from flexpie.compiler.imported import ImportedModel
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.core.graph import AttributeValue, Constant, Layer, LayerGraph, Operator
+from flexpie.core.graph import AttributeValue, Constant, Layer, LayerGraph, Operator, Reals
 from flexpie.core.rules import bind, rule_for
 from flexpie.core.tensor import ElementType, TensorSpec
 
@@ -45,6 +45,7 @@ def build_graph(model: ir.Model, name: str, digest: str) -> ImportedModel:
         tensors=tensors,
         weights=frozenset(weights),
         constants=dict(_constants(weights)),
+        reals=dict(_reals(weights)),
         layers=tuple(Layer(operator.name, (operator,)) for operator in operators),
         digest=digest,
     )
@@ -112,6 +113,13 @@ def _constants(weights: dict[str, ir.TensorProtocol]) -> Iterator[tuple[str, Con
     for name, tensor in weights.items():
         if tensor.dtype in {ir.DataType.INT64, ir.DataType.INT32} and tensor.size <= _CONSTANT_ELEMENTS:
             yield name, tuple(int(item) for item in tensor.numpy().flatten())
+
+
+def _reals(weights: dict[str, ir.TensorProtocol]) -> Iterator[tuple[str, Reals]]:
+    """Vectors with a number per axis of an image or volume, such as the scales of a Resize."""
+    for name, tensor in weights.items():
+        if tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) == 1 and 2 <= tensor.size <= 6:
+            yield name, tuple(float(item) for item in tensor.numpy())
 
 
 def link(graph: LayerGraph) -> LayerGraph:

@@ -15,6 +15,9 @@ AttributeValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple
 Constant = tuple[int, ...]
 """Values of a small integer tensor that a rule must know (a target shape, axes, pads), flattened."""
 
+Reals = tuple[float, ...]
+"""Values of a small floating-point vector that a rule must know (scales of a Resize)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:
@@ -72,6 +75,8 @@ class LayerGraph:
     constants: Mapping[str, Constant]
     """Known values of small integer weights."""
     layers: tuple[Layer, ...]
+    reals: Mapping[str, Reals] = field(default_factory=dict)
+    """Known values of small floating-point weights."""
     digest: str = ""
     """SHA-256 (hex) of the model file it came from; plans name it."""
 

@@ -175,6 +175,7 @@ def _signature(graph: LayerGraph, layer: Layer) -> tuple[object, ...]:
             graph.tensors[name].dtype,
             name in graph.weights,
             graph.constants.get(name),
+            graph.reals.get(name),
         )
         for name in slots
         if name

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flexpie.core.graph import AttributeValue, Constant, LayerGraph, Operator
+from flexpie.core.graph import AttributeValue, Constant, LayerGraph, Operator, Reals
 from flexpie.core.region import Region
 from flexpie.core.tensor import TensorSpec
 
@@ -25,6 +25,8 @@ class BoundOperator:
     """None for an omitted optional output."""
     constants: tuple[Constant | None, ...]
     """Per input: its values where it is a known small integer tensor."""
+    reals: tuple[Reals | None, ...] = ()
+    """Per input: its values where it is a known small floating-point vector; shorter where none is known."""
 
     def integer(self, name: str, default: int) -> int:
         """Integer attribute."""
@@ -64,8 +66,11 @@ class LocalForm:
     attributes: Mapping[str, AttributeValue | None] = field(default_factory=dict)
     """Attributes to set; None removes one."""
     constants: Mapping[int, Constant] = field(default_factory=dict)
-    """Inputs (by index, which the node has) to replace by an int64 vector with these values. `needs` asks for
-    nothing (None) there."""
+    """Inputs (by index) to replace by an int64 vector with these values, or to append where the node has none
+    there. `needs` asks for nothing (None) of an input that is replaced."""
+    yields: Mapping[int, Region] = field(default_factory=dict)
+    """Outputs (by index) of which the node yields more than `produced`: the region that it yields, in the
+    coordinates of the whole tensor (it may reach beyond). A Slice behind the node keeps exactly `produced`."""
 
 
 class Rule(ABC):
@@ -196,4 +201,5 @@ def bind(graph: LayerGraph, operator: Operator) -> BoundOperator:
         tuple(graph.tensors[name] if name else None for name in operator.inputs),
         tuple(graph.tensors[name] if name else None for name in operator.outputs),
         tuple(graph.constants.get(name) for name in operator.inputs),
+        tuple(graph.reals.get(name) for name in operator.inputs),
     )

@@ -107,8 +107,8 @@ class ReshapeRule(CopyRule):
         """Not the oldest Reshape, and not where the numbers of elements differ."""
         if bound.operator.op_type == "Reshape" and bound.operator.version < 5:
             return False
-        if _squeezes_implicitly(bound) and (bound.operator.version >= 13 or 1 not in bound.input(0).shape):
-            return False  # axes cannot be given: as an input that the node lacks, or as an empty list
+        if _squeezes_implicitly(bound) and 1 not in bound.input(0).shape:
+            return False  # no axes cannot be said: an empty list means all axes of length 1
         return bound.input(0).size == bound.output().size > 0
 
     def links(self, bound: BoundOperator, input_index: int) -> bool:
@@ -137,7 +137,7 @@ class ReshapeRule(CopyRule):
             return LocalForm(constants={1: sole(produced).shape})
         if _squeezes_implicitly(bound):
             axes = tuple(axis for axis, length in enumerate(bound.input(0).shape) if length == 1)
-            return LocalForm({"axes": axes})
+            return LocalForm({"axes": axes}) if bound.operator.version < 13 else LocalForm(constants={1: axes})
         return LocalForm()
 
     @staticmethod

@@ -88,8 +88,7 @@ class SplitRule(CopyRule):
         return sum(bound.output(i).shape[axis] for i in range(len(bound.outputs))) == bound.input(0).shape[axis]
 
     def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
-        """One interval of the input: its inner outputs whole; on the other axes the bounding box for all. The
-        interval is whole where the node has no sizes that could change."""
+        """One interval of the input: its inner outputs whole; on the other axes the bounding box for all."""
         axis, spans = self._axis(bound), self._spans(bound)
         source: Region | None = None
         for region, span in zip(wanted, spans, strict=True):
@@ -98,8 +97,6 @@ class SplitRule(CopyRule):
                 moved = region.with_axis(axis, own)
                 source = moved if source is None else source.hull(moved)
         assert source is not None, "nothing is wanted"
-        if not self._has_sizes(bound):
-            source = source.with_axis(axis, Interval(0, bound.input(0).shape[axis]))
         produced = []
         for span in spans:
             common = source[axis].intersect(span)
@@ -120,22 +117,15 @@ class SplitRule(CopyRule):
 
     def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
         """The sizes that are left."""
-        if not self._has_sizes(bound):
-            return LocalForm()
         axis = self._axis(bound)
         sizes = tuple(region[axis].length for region in produced if region is not None)
         if bound.operator.version < 13:
             return LocalForm({"split": sizes})
-        return LocalForm(constants={1: sizes})
+        return LocalForm({"num_outputs": None}, constants={1: sizes})
 
     @staticmethod
     def _axis(bound: BoundOperator) -> int:
         return bound.integer("axis", 0) % len(bound.input(0).shape)
-
-    @staticmethod
-    def _has_sizes(bound: BoundOperator) -> bool:
-        """Whether a local node can say how long its outputs are: by an attribute first, by an input since 13."""
-        return bound.operator.version < 13 or any(spec is not None for spec in bound.inputs[1:])
 
     def _spans(self, bound: BoundOperator) -> list[Interval]:
         """Per output: its interval of the input."""

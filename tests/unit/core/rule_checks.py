@@ -14,7 +14,7 @@ from hypothesis import currently_in_test_context, reject
 from onnx import helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from flexpie.core.graph import AttributeValue, Constant, Operator
+from flexpie.core.graph import AttributeValue, Constant, Operator, Reals
 from flexpie.core.region import Interval, Region
 from flexpie.core.rules import BoundOperator, LocalForm, Regions, Rule, rule_for
 from flexpie.core.rules.base import GuardedRule
@@ -23,6 +23,9 @@ from flexpie.core.tensor import ElementType, TensorSpec
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _IR_VERSION = 8
+
+_TOLERANCES = {"float16": 2e-3, "float64": 1e-12}
+"""Absolute and relative, by type; 1e-5 for others."""
 
 _REFUSALS = (
     onnx.shape_inference.InferenceError,
@@ -47,12 +50,13 @@ class Case:
     """Inputs whose values are known when the model is read (initializers)."""
     outputs: tuple[bool, ...] = (True,)
     """Which outputs the node has."""
+    domain: str = ""
 
     def node(self) -> onnx.NodeProto:
         """The node, with inputs i0, i1, ... and outputs o0, o1, ..."""
         inputs = ["" if array is None else f"i{index}" for index, array in enumerate(self.inputs)]
         outputs = [f"o{index}" if there else "" for index, there in enumerate(self.outputs)]
-        node = helper.make_node(self.op_type, inputs, outputs, name="node")
+        node = helper.make_node(self.op_type, inputs, outputs, name="node", domain=self.domain)
         for name, value in self.attributes.items():
             _set_attribute(node, name, value)
         return node
@@ -75,14 +79,15 @@ def bound_case(case: Case, results: Sequence[Array | None]) -> BoundOperator:
     operator = Operator(
         name="node",
         op_type=case.op_type,
-        domain="",
-        version=case.opset,
+        domain=case.domain,
+        version=1 if case.domain else case.opset,
         inputs=tuple(spec.name if spec else "" for spec in inputs),
         outputs=tuple(spec.name if spec else "" for spec in outputs),
         attributes=dict(case.attributes),
     )
     constants = [_constant(array) if index in case.known else None for index, array in enumerate(case.inputs)]
-    return BoundOperator(operator, tuple(inputs), tuple(outputs), tuple(constants))
+    reals = [_reals(array) if index in case.known else None for index, array in enumerate(case.inputs)]
+    return BoundOperator(operator, tuple(inputs), tuple(outputs), tuple(constants), tuple(reals))
 
 
 def check(case: Case, wanted: Regions | None = None, seed: int = 0, *, divided: bool | None = True) -> BoundOperator:
@@ -110,8 +115,9 @@ def check(case: Case, wanted: Regions | None = None, seed: int = 0, *, divided: 
         assert part is not None, f"output {index} is missing"
         expected = whole[_slices(region)]
         assert part.shape == expected.shape, f"output {index}: {part.shape} for {region} of {whole.shape}"
-        if expected.dtype.kind == "f":
-            np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-5)
+        if expected.dtype.kind in "fV":
+            tolerance = _TOLERANCES.get(expected.dtype.name, 1e-5)
+            np.testing.assert_allclose(part, expected, rtol=tolerance, atol=tolerance)
         else:
             np.testing.assert_array_equal(part, expected)
     return bound
@@ -180,8 +186,11 @@ def _check_regions(bound: BoundOperator, wanted: Regions, produced: Regions, nee
     for want, made in zip(wanted, produced, strict=True):
         assert want is None or (made is not None and made.contains(want)), f"{made} without {want}"
     for index in form.constants:
-        assert bound.inputs[index] is not None, f"input {index} is replaced, yet not there"
-        assert needed[index] is None, f"input {index} is replaced, yet needed"
+        assert index >= len(needed) or needed[index] is None, f"input {index} is replaced, yet needed"
+    for index, more in form.yields.items():
+        part = produced[index]
+        assert part is not None, f"output {index} is cut, yet not there"
+        assert more.contains(part), f"output {index}: {part} cannot be cut from {more}"
 
 
 def _check_links(rule: Rule, bound: BoundOperator, produced: Regions, needed: Regions) -> None:
@@ -202,6 +211,7 @@ def _run_local(case: Case, produced: Regions, needed: Regions, form: LocalForm) 
     inputs: list[Array | None] = []
     for array, region in zip(case.inputs, needed, strict=True):
         inputs.append(None if array is None or region is None else np.asarray(array[_slices(region)]))
+    inputs += [None] * (max(form.constants, default=-1) + 1 - len(inputs))
     for index, constant in sorted(form.constants.items()):
         inputs[index] = vector(*constant)
     if case.op_type == "Concat":  # whoever builds the subgraph drops parts that are not needed
@@ -212,7 +222,14 @@ def _run_local(case: Case, produced: Regions, needed: Regions, form: LocalForm) 
         if region is None:
             node.output[index] = ""
     known = case.known | form.constants.keys()
-    return _run(node, inputs, known, case.opset)
+    results = _run(node, inputs, known, case.opset)
+    for index, more in form.yields.items():
+        array, region = results[index], produced[index]
+        assert array is not None
+        assert region is not None
+        assert array.shape == more.shape, f"output {index}: {array.shape}, not {more}"
+        results[index] = array[region.relative_to(more)]
+    return results
 
 
 def _run(
@@ -231,7 +248,10 @@ def _run(
         [onnx.ValueInfoProto(name=name) for name in node.output if name],
         [numpy_helper.from_array(array, name) for name, array in there.items() if name in fixed],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=_IR_VERSION)
+    opsets = [helper.make_opsetid("", opset)]
+    if node.domain:
+        opsets.append(helper.make_opsetid(node.domain, 1))
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
     model = onnx.shape_inference.infer_shapes(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -254,6 +274,12 @@ def _constant(array: Array | None) -> Constant | None:
     if array is None or array.dtype.kind not in "iub":
         return None
     return tuple(int(item) for item in array.ravel())
+
+
+def _reals(array: Array | None) -> Reals | None:
+    if array is None or array.dtype.kind != "f" or array.ndim != 1:
+        return None
+    return tuple(float(item) for item in array)
 
 
 def _set_attribute(node: onnx.NodeProto, name: str, value: AttributeValue) -> None:

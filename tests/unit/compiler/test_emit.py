@@ -1,0 +1,48 @@
+"""Changes of nodes that a subgraph needs: inputs that the model's node lacks, outputs that are cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from flexpie.core.scheme import IN_H, OUT_C, Scheme
+from tests.random_plans import forced_plan
+from tests.splitting import imported, split_against_unsplit
+
+
+def model_of(node: onnx.NodeProto, shape: tuple[int, ...], opset: int, **constants: np.ndarray) -> onnx.ModelProto:
+    """A model of one node with the input x and float outputs."""
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in node.output],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def assert_splits(model: onnx.ModelProto, scheme: Scheme) -> None:
+    unsplit = imported(model)
+    comparison = split_against_unsplit(model, unsplit, forced_plan(unsplit.graph, 3, scheme))
+    assert comparison is not None
+    assert comparison.equal, comparison
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18])
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C])
+def test_split_without_sizes_gets_them(opset: int, scheme: Scheme) -> None:
+    attributes: dict[str, Any] = {"num_outputs": 2} if opset >= 18 else {}
+    node = helper.make_node("Split", ["x"], ["y", "z"], axis=2, **attributes)
+    assert_splits(model_of(node, (1, 4, 10, 3), opset), scheme)
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C])
+def test_squeeze_without_axes_gets_them(opset: int, scheme: Scheme) -> None:
+    node = helper.make_node("Squeeze", ["x"], ["y"])
+    assert_splits(model_of(node, (1, 4, 2, 3, 3), opset), scheme)
