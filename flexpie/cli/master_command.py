@@ -17,27 +17,65 @@ from flexpie.core.errors import FlexPieError
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--cluster", required=True, type=click.Path(path_type=Path),
-              help="Cluster file: the devices, and the models to serve.")
+@click.option(
+    "--cluster",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Cluster file: the devices, and the models to serve.",
+)
 @click.option("--no-models", is_flag=True, help="Leave the cluster file's models away; they may be loaded later.")
-@click.option("--port", default=50050, show_default=True, type=click.IntRange(0, 65535),
-              help="Port to listen on; 0 takes any free one.")
+@click.option(
+    "--port",
+    default=50050,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes any free one.",
+)
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
 @click.option("--insecure", is_flag=True, help="Accept connections of other machines without encryption.")
-@click.option("--request-timeout", default=60.0, show_default=True, type=click.FloatRange(0, 3600, min_open=True),
-              metavar="SECONDS", help="Deadline of a request whose client sets none.")
-@click.option("--max-requests", default=128, show_default=True, type=click.IntRange(1),
-              help="Requests in flight at once; more are refused.")
-@click.option("--max-request-bytes", default="256MiB", show_default=True, type=SizeType(),
-              help="Largest request to take.")
-@click.option("--max-model-bytes", default="8GiB", show_default=True, type=SizeType(),
-              help="Largest model that may be uploaded.")
-@click.option("--startup-grace", default=5.0, show_default=True, type=click.FloatRange(0), metavar="SECONDS",
-              help="Time that devices have to connect before models are planned without them.")
-@click.option("--drain-seconds", default=30.0, show_default=True, type=click.FloatRange(0),
-              help="How long requests may take to finish when the master is asked to end.")
-@click.option("--log-level", default="info", show_default=True,
-              type=click.Choice(["debug", "info", "warning", "error"]), help="What to log on stderr.")
+@click.option(
+    "--request-timeout",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600, min_open=True),
+    metavar="SECONDS",
+    help="Deadline of a request whose client sets none.",
+)
+@click.option(
+    "--max-requests",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Requests in flight at once; more are refused.",
+)
+@click.option(
+    "--max-request-bytes", default="256MiB", show_default=True, type=SizeType(), help="Largest request to take."
+)
+@click.option(
+    "--max-model-bytes", default="8GiB", show_default=True, type=SizeType(), help="Largest model that may be uploaded."
+)
+@click.option(
+    "--startup-grace",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Time that devices have to connect before models are planned without them.",
+)
+@click.option(
+    "--drain-seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="How long requests may take to finish when the master is asked to end.",
+)
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What to log on stderr.",
+)
 @click.version_option(__version__, prog_name="flexpie-master")
 def main(
     cluster: Path, no_models: bool, port: int, host: str, insecure: bool, request_timeout: float, max_requests: int,
@@ -59,9 +97,7 @@ def main(
     for name in ("onnx_ir", "onnxscript"):  # they tell every pass of their optimisers
         logging.getLogger(name).setLevel(logging.WARNING)
     settings = Settings(request_timeout, max_requests, startup_grace)
-    options = DaemonOptions(
-        host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, settings
-    )
+    options = DaemonOptions(host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, settings)
     try:
         file = read_cluster_file(cluster, require_models=not no_models)
         if no_models:

@@ -158,7 +158,8 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  scheme: inh\n",
-            "6: models[0].scheme: expected one of auto, InH, InW, OutC, Grid2D, Single, Replicated (did you mean 'InH'?), found 'inh'.",
+            "6: models[0].scheme: expected one of auto, InH, InW, OutC, Grid2D, Single, Replicated "
+            "(did you mean 'InH'?), found 'inh'.",
         ),
     ],
 )

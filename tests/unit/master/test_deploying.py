@@ -1,0 +1,204 @@
+"""Deploying a model: the stages in their order, each device gets what it lacks, and nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flexpie.compiler.blobs import Blob, blob_of
+from flexpie.core.cluster import Cluster, Device, Link
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.plan import Plan, Segment, SegmentCost
+from flexpie.core.program import MASTER, DeviceProgram, SubgraphRef
+from flexpie.core.scheme import IN_H
+from flexpie.core.tensor import ElementType, TensorSpec
+from flexpie.master import deploying
+from flexpie.master.cluster_file import ModelEntry
+from flexpie.master.deploying import Deployer, usable_cluster
+from flexpie.master.deployment import Deployment
+from flexpie.master.events import (
+    DeploymentPlanned,
+    Event,
+    ModelImported,
+    PlanSummary,
+    SegmentSummary,
+    StageReached,
+    StartDeployment,
+)
+from flexpie.wire.v1 import worker_pb2
+
+CLUSTER = Cluster(tuple(Device(name, f"{name}:1") for name in "abc"), Link(1e9, 1e-4))
+X = TensorSpec("x", (4,), ElementType.FLOAT32)
+ENTRY = ModelEntry("cat", Path("cat.onnx"), {"x": (4,)}, "InH")
+SHARED, OWN = (blob_of(lambda content=content: memoryview(content)) for content in (b"shared", b"own"))  # type: ignore[misc]
+
+
+class FakePipeline:
+    """Gives devices a and c a program each, which share a blob."""
+
+    def __init__(self) -> None:
+        self.imports = 0
+        self.error: FlexPieError | None = None
+
+    def import_file(
+        self, path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None, name: str | None = None
+    ) -> Any:
+        self.imports += 1
+        if self.error:
+            raise self.error
+        assert (path, input_shapes, name) == (ENTRY.path, ENTRY.input_shapes, "cat")
+        layers = tuple(SimpleNamespace(name=f"layer{at}") for at in range(3))
+        return SimpleNamespace(graph=SimpleNamespace(inputs=("x",), outputs=("x",), tensors={"x": X}, layers=layers))
+
+    def plan_model(self, model: Any, cluster: Cluster, scheme: str = "auto") -> Any:
+        assert scheme == "InH"
+        names = tuple(device.name for device in cluster.devices)
+        shares = (1.0,) * len(names)
+        segment = Segment(0, 3, IN_H, shares)
+        plan = Plan("digest", names, (segment,), (SegmentCost((0.1, 0.3), 0.2, 77),), predicted_seconds=0.5)
+        alone = Plan("digest", names, (segment,), predicted_seconds=0.9)
+        return SimpleNamespace(plan=plan, single_device=alone, exact=True, reason="Because.")
+
+    def compile_plan(self, model: Any, plan: Plan) -> Any:
+        def program(index: int, *blobs: Blob) -> DeviceProgram:
+            subgraph = SubgraphRef("s", blobs[0].ref, tuple(blob.ref for blob in blobs[1:]))
+            return DeviceProgram(index, (), (), subgraphs=(subgraph, subgraph))
+
+        programs = (program(0, SHARED, OWN), None, program(2, SHARED))
+        blobs = {blob.ref.sha256: blob for blob in (SHARED, OWN)}
+        return SimpleNamespace(plan=plan, master=DeviceProgram(MASTER, (), ()), programs=programs, blobs=blobs)
+
+
+class FakeLink:
+    """Has some blobs already, and remembers what it is told."""
+
+    def __init__(self, *known: Blob) -> None:
+        self.known = list(known)
+        self.deployed: list[worker_pb2.DeployRequest] = []
+        self.error: FlexPieError | None = None
+
+    async def missing(self, blobs: Sequence[Blob]) -> list[Blob]:
+        return [blob for blob in blobs if blob not in self.known]
+
+    async def push(self, blobs: Sequence[Blob], on_pushed: Callable[[int], None]) -> None:
+        for blob in blobs:
+            self.known.append(blob)
+            on_pushed(blob.ref.nbytes)
+
+    async def deploy(self, request: worker_pb2.DeployRequest) -> worker_pb2.DeployReply:
+        if self.error:
+            raise self.error
+        self.deployed.append(request)
+        return worker_pb2.DeployReply(resident_bytes=11)
+
+
+class Bench:
+    """A deployer among fakes."""
+
+    def __init__(self) -> None:
+        self.pipeline = FakePipeline()
+        self.links = {"a": FakeLink(), "b": FakeLink(), "c": FakeLink(SHARED)}
+        self.told: list[Event] = []
+        self.deployer = Deployer(self.pipeline, CLUSTER, self.links, "master-1", self.told.append)
+
+    def deploy(self, *deployments: str) -> list[Deployment]:
+        async def run() -> list[Deployment]:
+            starts = [StartDeployment(name, ENTRY, ("a", "b", "c")) for name in deployments]
+            return [await self.deployer.deploy(start, {}) for start in starts]
+
+        return asyncio.run(run())
+
+
+def test_the_stages_are_told_in_their_order() -> None:
+    bench = Bench()
+    (deployment,) = bench.deploy("d")
+    pushed = len(b"shared") + len(b"own")
+    segment = SegmentSummary(("layer0", "layer1", "layer2"), "InH", (1.0, 1.0, 1.0), 0.3, 0.2, 77)
+    assert bench.told == [
+        StageReached("d", "import"),
+        ModelImported("cat", (X,), (X,)),
+        StageReached("d", "plan"),
+        StageReached("d", "compile"),
+        DeploymentPlanned("d", PlanSummary(("a", "c"), (segment,), 0.5, 0.9)),
+        StageReached("d", "push", 0, 0, "bytes"),
+        StageReached("d", "push", len(b"shared"), pushed, "bytes"),
+        StageReached("d", "push", pushed, pushed, "bytes"),
+        StageReached("d", "build", 0, 2, "devices"),
+        StageReached("d", "build", 1, 2, "devices"),
+        StageReached("d", "build", 2, 2, "devices"),
+    ]
+    assert (deployment.id, deployment.devices, deployment.participants) == ("d", ("a", "b", "c"), (0, 2))
+    assert deployment.resident_bytes == {"a": 11, "c": 11}
+    assert deployment.pushed_bytes == pushed
+
+
+def test_only_participants_are_deployed_with_what_they_must_know() -> None:
+    bench = Bench()
+    bench.deploy("d")
+    assert bench.links["b"].deployed == []
+    (request,) = bench.links["c"].deployed
+    assert (request.deployment_id, request.model, request.master_id) == ("d", "cat", "master-1")
+    assert request.program.device == 2
+    assert list(request.device_names) == ["a", "b", "c"]
+
+
+def test_a_model_is_imported_once_and_pushed_once() -> None:
+    bench = Bench()
+    first, second = bench.deploy("d", "e")
+    assert bench.pipeline.imports == 1
+    assert (first.pushed_bytes, second.pushed_bytes) == (9, 0)
+
+
+def test_a_failed_import_is_tried_again() -> None:
+    bench = Bench()
+    bench.pipeline.error = FlexPieError(ErrorCode.INVALID_MODEL, "It is a picture.")
+    with pytest.raises(FlexPieError, match="picture"):
+        bench.deploy("d")
+    bench.pipeline.error = None
+    bench.deploy("e")
+    assert bench.pipeline.imports == 2
+
+
+def test_an_import_survives_the_deployment_that_began_it() -> None:
+    bench = Bench()
+
+    async def run() -> None:
+        start = StartDeployment("d", ENTRY, ("a", "b", "c"))
+        first = asyncio.create_task(bench.deployer.deploy(start, {}))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await bench.deployer.deploy(StartDeployment("e", ENTRY, ("a", "b", "c")), {})
+
+    asyncio.run(run())
+    assert bench.pipeline.imports == 1
+
+
+def test_a_model_with_outputs_that_cannot_be_answered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "DATATYPES", {ElementType.INT8: "INT8"})
+    bench = Bench()
+    with pytest.raises(FlexPieError, match="Tensor x of cat has the element type float32") as caught:
+        bench.deploy("d")
+    assert caught.value.code is ErrorCode.UNSUPPORTED_MODEL
+
+
+def test_one_device_that_refuses_fails_the_deployment() -> None:
+    bench = Bench()
+    bench.links["c"].error = FlexPieError(ErrorCode.OUT_OF_MEMORY, "c is full.")
+    with pytest.raises(FlexPieError, match="c is full"):
+        bench.deploy("d")
+
+
+def test_memory_is_what_is_left_of_the_smallest_limit() -> None:
+    limits = {"a": 1000, "b": None, "c": 500}
+    devices = tuple(Device(name, f"{name}:1", memory_bytes=limit) for name, limit in limits.items())
+    start = StartDeployment("d", ENTRY, ("a", "b"), {"a": 100, "b": 5000})
+    usable = usable_cluster(Cluster(devices, Link(1e9, 1e-4)), start, {"a": 700, "b": 4000, "c": 0})
+    assert [(device.name, device.memory_bytes) for device in usable.devices] == [("a", 600), ("b", 1)]
+    free = usable_cluster(CLUSTER, StartDeployment("d", ENTRY, ("a",)), {"a": 0})
+    assert [device.memory_bytes for device in free.devices] == [None]

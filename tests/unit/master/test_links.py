@@ -1,0 +1,241 @@
+"""A link keeps the connection to a worker up, and says at once when it is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from flexpie.compiler.blobs import Blob, blob_of
+from flexpie.core.cluster import Device
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.program import BlobRef
+from flexpie.master import links
+from flexpie.master.links import WorkerLink
+from flexpie.wire import limits
+from flexpie.wire.framing import Cancel, Data, Frame, encode_frame
+from flexpie.wire.v1 import worker_pb2
+from tests.unit.master.fake_worker import FakeWorker
+
+TIMEOUT = 20.0
+
+
+class Listener:
+    """Remembers what a link tells."""
+
+    def __init__(self) -> None:
+        self.news: asyncio.Queue[worker_pb2.HandshakeReply | FlexPieError | Frame] = asyncio.Queue()
+
+    def link_up(self, device: str, hello: worker_pb2.HandshakeReply) -> None:
+        self.news.put_nowait(hello)
+
+    def link_down(self, device: str, error: FlexPieError) -> None:
+        self.news.put_nowait(error)
+
+    def frame_arrived(self, device: str, frame: Frame) -> None:
+        self.news.put_nowait(frame)
+
+    async def up(self) -> worker_pb2.HandshakeReply:
+        """Wait until the link is up."""
+        while True:
+            news = await self.news.get()
+            if isinstance(news, worker_pb2.HandshakeReply):
+                return news
+
+    async def down(self) -> FlexPieError:
+        """Wait until the link is down."""
+        while True:
+            news = await self.news.get()
+            if isinstance(news, FlexPieError):
+                return news
+
+    async def frame(self) -> Frame:
+        """Wait for a frame."""
+        while True:
+            news = await self.news.get()
+            if isinstance(news, Frame):
+                return news
+
+
+Scenario = Callable[[FakeWorker, WorkerLink, Listener], Awaitable[None]]
+
+
+def _run(scenario: Scenario) -> None:
+    async def run() -> None:
+        worker, listener = FakeWorker(), Listener()
+        await worker.start()
+        link = WorkerLink(Device("pi", f"127.0.0.1:{worker.port}"), "master-1", listener)
+        running = asyncio.create_task(link.run())
+        try:
+            await asyncio.wait_for(scenario(worker, link, listener), TIMEOUT)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await worker.stop()
+
+    asyncio.run(run())
+
+
+def test_frames_go_both_ways_in_order() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        hello = await listener.up()
+        assert (hello.worker_id, hello.memory_bytes) == ("w", 5)
+        worker.on_message = lambda message: [message]
+        for exchange in range(50):
+            link.send(encode_frame("d", 1, 0, Data(exchange, -1), [b"payload"]))
+        for exchange in range(50):
+            frame = await listener.frame()
+            assert frame.content == Data(exchange, -1)
+            assert bytes(frame.payload) == b"payload"
+        (metadata,) = worker.stream_metadata
+        assert metadata[limits.SOURCE_KEY] == "master"
+        assert metadata[limits.MASTER_KEY] == "master-1"
+        assert metadata[limits.PROTOCOL_KEY] == str(limits.PROTOCOL)
+
+    _run(scenario)
+
+
+def test_a_broken_connection_is_told_at_once_and_made_again() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        await worker.stop()
+        error = await listener.down()
+        assert error.code is ErrorCode.DEVICE_UNREACHABLE
+        with pytest.raises(FlexPieError, match="not connected"):
+            link.send(b"")
+        assert not await link.probe()
+        await worker.start()
+        await listener.up()
+        assert await link.probe()
+
+    _run(scenario)
+
+
+def test_another_protocol_is_refused_with_both_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "REFUSED_PAUSE_SECONDS", 0.05)
+
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        worker.protocol = 99
+        await worker.stop()
+        await worker.start()
+        while (error := await listener.down()).code is not ErrorCode.VERSION_MISMATCH:
+            pass
+        assert "Device pi runs FlexPie 1 with protocol 99" in error.message
+        assert error.remedy == "Install the same version on both."
+        worker.protocol = limits.PROTOCOL  # upgraded
+        await listener.up()
+
+    _run(scenario)
+
+
+def test_bytes_that_are_no_frame_end_the_connection() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        worker.on_message = lambda message: [b"nonsense"]
+        link.send(encode_frame("d", 1, 0, Cancel("")))
+        assert (await listener.down()).code is ErrorCode.CORRUPT_PACKAGE
+
+    _run(scenario)
+
+
+def test_a_worker_that_misses_heartbeats_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(links, "HEARTBEAT_TIMEOUT_SECONDS", 0.05)
+
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        worker.silent = True
+        error = await listener.down()
+        assert "did not answer 3 times in a row" in error.message
+        worker.silent = False
+        await listener.up()
+
+    _run(scenario)
+
+
+def test_a_probe_that_is_not_answered_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "PROBE_SECONDS", 0.05)
+
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        worker.silent = True
+        assert not await link.probe()
+        await listener.down()
+
+    _run(scenario)
+
+
+def _blobs(*contents: bytes) -> list[Blob]:
+    return [blob_of(lambda content=content: memoryview(content)) for content in contents]  # type: ignore[misc]
+
+
+def test_only_missing_blobs_are_pushed_chunk_by_chunk() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        large = bytes(range(256)) * (limits.CHUNK_BYTES // 100)
+        known, *unknown = blobs = _blobs(b"known", large, b"", b"small")
+        worker.blobs[known.ref.sha256] = b"known"
+        assert await link.missing(blobs) == unknown
+        pushed: list[int] = []
+        await link.push(unknown, pushed.append)
+        assert sum(pushed) == len(large) + len(b"small")
+        assert max(pushed) == limits.CHUNK_BYTES
+        assert worker.blobs[unknown[0].ref.sha256] == large
+        assert await link.missing(blobs) == []
+
+    _run(scenario)
+
+
+def test_weights_that_cannot_be_read_are_our_error() -> None:
+    def unreadable() -> memoryview:
+        raise FlexPieError(ErrorCode.INVALID_MODEL, "The weights are gone.")
+
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        with pytest.raises(FlexPieError, match="The weights are gone"):
+            await link.push([Blob(BlobRef("0" * 64, 5), unreadable)], lambda nbytes: None)
+        assert await link.probe()
+
+    _run(scenario)
+
+
+def test_what_a_worker_refuses_a_deployment_with_is_passed_on() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        worker.refusal = ErrorCode.OUT_OF_MEMORY, "The program takes 9 bytes; 5 are left.", "Use more devices."
+        with pytest.raises(FlexPieError) as caught:
+            await link.deploy(worker_pb2.DeployRequest(deployment_id="d"))
+        assert (caught.value.code, caught.value.message, caught.value.remedy) == worker.refusal
+        worker.refusal = None
+        assert (await link.deploy(worker_pb2.DeployRequest(deployment_id="d"))).resident_bytes == 3
+        await link.undeploy("d")
+        assert worker.undeployed == ["d"]
+
+    _run(scenario)
+
+
+def test_a_call_on_its_way_ends_with_the_connection() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        worker.silent = True
+        probing = asyncio.create_task(link.probe())
+        await asyncio.sleep(0)
+        await worker.stop()
+        assert not await probing
+        await link.undeploy("d")
+
+    _run(scenario)
+
+
+def test_a_message_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_MESSAGE_BYTES", 10)
+
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        with pytest.raises(FlexPieError) as caught:
+            link.send(bytes(11))
+        assert caught.value.code is ErrorCode.TOO_LARGE
+
+    _run(scenario)
