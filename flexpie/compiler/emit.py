@@ -12,7 +12,8 @@ import onnx
 from flexpie.compiler.blobs import Blob, array_bytes, blob_of
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.layers import ONNX_TYPES, tensor_value_info
-from flexpie.compiler.lower import Lowered, SubgraphSpec
+from flexpie.compiler.lower import Lowered
+from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.footprint import OperatorPart
 from flexpie.core.graph import AttributeValue
 from flexpie.core.program import BlobRef, DeviceProgram, SubgraphRef

@@ -6,24 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flexpie.compiler.program_builder import ProgramBuilder
+from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.exchange import Copy, copies_for
-from flexpie.core.footprint import Footprint, OperatorPart, crossing_tensors, owned_at_end, segment_footprints
+from flexpie.core.footprint import Footprint, crossing_tensors, owned_at_end, segment_footprints
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.region import Region
-
-
-@dataclass(frozen=True)
-class SubgraphSpec:
-    """The part of a segment that one device computes: what `emit` writes as an ONNX subgraph."""
-
-    name: str
-    parts: tuple[OperatorPart, ...]
-    """In running order."""
-    inputs: tuple[tuple[str, Region], ...]
-    """Activations and the regions that are fed."""
-    outputs: tuple[tuple[str, Region], ...]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.exchange import Copy, subtract_from_all
 from flexpie.core.graph import LayerGraph
 from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Send, Step, Value
 from flexpie.core.region import Region
-
-if TYPE_CHECKING:
-    from flexpie.compiler.lower import SubgraphSpec
 
 
 class ProgramBuilder:
@@ -86,7 +83,8 @@ class ProgramBuilder:
         return DeviceProgram(self.device, tuple(self.values), self._with_releases(), tuple(self.outputs))
 
     def _new_value(self, tensor: str, region: Region) -> int:
-        self.values.append(Value(tensor, region, self._graph.tensors[tensor].dtype))
+        spec = self._graph.tensors[tensor]
+        self.values.append(Value(tensor, region, spec.dtype, spec.opaque))
         self._held.setdefault(tensor, []).append(len(self.values) - 1)
         return len(self.values) - 1
 
