@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flexpie.core.region import Region
-from flexpie.core.tensor import ElementType
+from flexpie.core.tensor import ElementType, item_bytes
 
 MASTER = -1
 """Index that stands for the master among the devices' indices."""
@@ -22,11 +22,13 @@ class Value:
     tensor: str
     region: Region
     dtype: ElementType
+    opaque: bool = False
+    """Whether it is held whole, whatever its shape or kind turns out to be; its region has no axes then."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array."""
-        return self.region.size * self.dtype.itemsize
+        """Bytes of the array; an estimate where it is opaque or holds strings."""
+        return self.region.size * item_bytes(self.dtype, self.opaque)
 
 
 @dataclass(frozen=True, slots=True)

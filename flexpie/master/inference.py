@@ -13,7 +13,7 @@ from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master.deployment import Deployment
 from flexpie.master.request import Request
 from flexpie.wire.framing import Data, encode_frame
-from flexpie.wire.tensors import NUMPY_DTYPES, Array, array_to_bytes, cut, payload_to_arrays
+from flexpie.wire.tensors import NUMPY_DTYPES, Array, cut, datum_bytes, payload_to_arrays
 
 
 class Outbox(Protocol):
@@ -88,7 +88,10 @@ async def _run_step(
 
 def _send(step: Send, table: Mapping[int, Array], deployment: Deployment, request: Request, outbox: Outbox) -> None:
     values = deployment.program.values
-    parts = [array_to_bytes(cut(table[part.value], values[part.value].region, part.region)) for part in step.parts]
+    parts = [
+        datum_bytes(cut(table[part.value], values[part.value].region, part.region), values[part.value].opaque)
+        for part in step.parts
+    ]
     message = encode_frame(
         deployment.id,
         request.number,

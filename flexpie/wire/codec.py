@@ -45,12 +45,17 @@ def region_from_proto(message: program_pb2.Region) -> Region:
 
 def value_to_proto(value: Value) -> program_pb2.Value:
     """The element type travels by name."""
-    return program_pb2.Value(tensor=value.tensor, region=region_to_proto(value.region), dtype=value.dtype.value)
+    return program_pb2.Value(
+        tensor=value.tensor, region=region_to_proto(value.region), dtype=value.dtype.value, opaque=value.opaque
+    )
 
 
 def value_from_proto(message: program_pb2.Value) -> Value:
-    """Raises ``CORRUPT_PACKAGE`` for an unknown element type."""
-    return Value(message.tensor, region_from_proto(message.region), dtype_from_name(message.dtype))
+    """Raises ``CORRUPT_PACKAGE`` for an unknown element type, and for an opaque value that has axes."""
+    if message.opaque and message.region.intervals:
+        raise _corrupt(f"the value {message.tensor[:80]!r}, which is opaque but has axes")
+    region = region_from_proto(message.region)
+    return Value(message.tensor, region, dtype_from_name(message.dtype), message.opaque)
 
 
 def dtype_from_name(name: str) -> ElementType:

@@ -12,7 +12,8 @@ import numpy as np
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType
-from flexpie.wire.tensors import NUMPY_DTYPES, Array, array_to_bytes, read_strings
+from flexpie.wire.strings import read_strings
+from flexpie.wire.tensors import NUMPY_DTYPES, Array, array_to_bytes
 from flexpie.wire.v1 import open_inference_pb2
 
 DATATYPES: dict[ElementType, str] = {

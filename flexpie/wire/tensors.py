@@ -2,14 +2,12 @@
 
 Arrays are C-contiguous and little-endian. Types that numpy lacks (bfloat16, 8-bit floats and so on) are carried as bit
 patterns in unsigned integers, a byte at least for each element.
-Strings are object arrays of ``str``; each element travels behind its length in four bytes, as in the Open Inference
-Protocol.
+Strings are object arrays of ``str``. An opaque value tells itself what it is (`flexpie.wire.opaque`).
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,8 @@ from flexpie.core.program import Value
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType
 from flexpie.wire.framing import NO_BYTES, unpack
+from flexpie.wire.opaque import Datum, datum_to_bytes, read_datum
+from flexpie.wire.strings import read_strings, strings_to_bytes
 
 Array = NDArray[Any]
 
@@ -39,9 +39,19 @@ NUMPY_DTYPES: dict[ElementType, np.dtype[Any]] = {kind: _carrier(kind) for kind 
 """The numpy type that carries each element type."""
 
 
-def cut(array: Array, origin: Region, region: Region) -> Array:
+def cut(array: Datum, origin: Region, region: Region) -> Datum:
     """The part of an array, which holds exactly `origin`, that `region` covers; a view where possible."""
     return array if region == origin else array[region.relative_to(origin)]
+
+
+def datum_bytes(datum: Datum, opaque: bool) -> memoryview:
+    """What travels of an array, or of an opaque value. Raises ``EXECUTION_FAILED`` for a value that cannot."""
+    if not opaque:
+        return array_to_bytes(datum)
+    try:
+        return memoryview(datum_to_bytes(datum))
+    except TypeError as error:
+        raise FlexPieError(ErrorCode.EXECUTION_FAILED, f"A model yielded {error}, which cannot be sent.") from error
 
 
 def array_to_bytes(array: Array) -> memoryview:
@@ -56,14 +66,14 @@ def array_to_bytes(array: Array) -> memoryview:
 
 
 def payload_bytes(values: Sequence[Value]) -> int | None:
-    """Bytes of a message that brings these values; None where strings make it unknown."""
-    if any(value.dtype is ElementType.STRING for value in values):
+    """Bytes of a message that brings these values; None where opaque values or strings make it unknown."""
+    if any(value.opaque or value.dtype is ElementType.STRING for value in values):
         return None
     return sum(value.nbytes for value in values)
 
 
-def payload_to_arrays(payload: memoryview, values: Sequence[Value]) -> list[Array]:
-    """The arrays of a message's values: read-only views of the payload, copied only where one would be unaligned.
+def payload_to_arrays(payload: memoryview, values: Sequence[Value]) -> list[Datum]:
+    """The arrays (or opaque values) of a message's values: read-only views of the payload, copied only where one would be unaligned.
 
     Raises ``CORRUPT_PACKAGE`` when the payload's size is not that of the values.
     """
@@ -73,43 +83,18 @@ def payload_to_arrays(payload: memoryview, values: Sequence[Value]) -> list[Arra
     return [_array(view, value) for view, value in zip(views, values, strict=True)]
 
 
-def strings_to_bytes(strings: Iterable[str | bytes]) -> bytes:
-    """Each string (UTF-8) behind its length in four bytes, little-endian."""
-    pieces = []
-    for text in strings:
-        encoded = text if isinstance(text, bytes) else str(text).encode()
-        pieces += [struct.pack("<I", len(encoded)), encoded]
-    return b"".join(pieces)
-
-
-def read_strings(data: memoryview, count: int) -> tuple[Array, int]:
-    """The first `count` strings of `data` as an object array, and the number of bytes that they take.
-
-    Raises ``ValueError`` when they are cut off or no UTF-8.
-    """
-    strings, start = np.empty(count, dtype=object), 0
-    for index in range(count):
-        if start + 4 > len(data):
-            raise ValueError(f"{count} strings were expected, {index} are there")
-        (length,) = struct.unpack_from("<I", data, start)
-        start += 4
-        if start + length > len(data):
-            raise ValueError(f"string {index} is cut off")
-        strings[index] = str(data[start : start + length], "utf-8")
-        start += length
-    return strings, start
-
-
 def _array(view: memoryview, value: Value) -> Array:
     array = np.frombuffer(view, dtype=NUMPY_DTYPES[value.dtype]).reshape(value.region.shape)
     return array if array.flags.aligned else array.copy()
 
 
-def _mixed_arrays(payload: memoryview, values: Sequence[Value]) -> list[Array]:
-    arrays = []
+def _mixed_arrays(payload: memoryview, values: Sequence[Value]) -> list[Datum]:
+    arrays: list[Datum] = []
     for value in values:
         try:
-            if value.dtype is ElementType.STRING:
+            if value.opaque:
+                array, length = read_datum(payload)
+            elif value.dtype is ElementType.STRING:
                 strings, length = read_strings(payload, value.region.size)
                 array = strings.reshape(value.region.shape)
             else:

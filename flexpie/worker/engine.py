@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,30 @@ import onnxruntime as ort
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType
+from flexpie.wire.opaque import Datum
 from flexpie.wire.tensors import NUMPY_DTYPES, Array
 
 ENGINE_VERSION: str = ort.__version__
 
-_BFLOAT16 = 16
-"""Of TensorProto.DataType; numpy has no such type, so these tensors take a detour."""
+_DETOURS = {
+    ElementType.BFLOAT16: (16, 16),
+    ElementType.FLOAT8E4M3FN: (17, 8),
+    ElementType.FLOAT8E4M3FNUZ: (18, 8),
+    ElementType.FLOAT8E5M2: (19, 8),
+    ElementType.FLOAT8E5M2FNUZ: (20, 8),
+    ElementType.UINT4: (21, 4),
+    ElementType.INT4: (22, 4),
+    ElementType.FLOAT4E2M1: (23, 4),
+    ElementType.FLOAT8E8M0: (24, 8),
+    ElementType.UINT2: (25, 2),
+    ElementType.INT2: (26, 2),
+}
+"""Number in TensorProto.DataType, and bits of an element. numpy has no such types, so these tensors take a detour."""
 _ELEMENT_TYPES = {
     "tensor(float)": ElementType.FLOAT32,
     "tensor(double)": ElementType.FLOAT64,
-    **{f"tensor({kind.value})": kind for kind in ElementType},
+    **{f"tensor({kind.value})": kind for kind in ElementType if kind is not ElementType.OBJECT},
+    **{f"tensor({kind.name.lower()})": kind for kind in _DETOURS},
 }
 
 
@@ -32,8 +47,9 @@ class Port:
 
     name: str
     shape: tuple[int | None, ...]
-    """None for a length that the file leaves open."""
+    """None for a length that the file leaves open; empty where it leaves all of them open."""
     dtype: ElementType
+    """`OBJECT` for a sequence, an optional or a map."""
 
 
 class Session(Protocol):
@@ -47,7 +63,7 @@ class Session(Protocol):
     def outputs(self) -> tuple[Port, ...]:
         """In the order in which `run` yields them."""
 
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
+    def run(self, arrays: Sequence[Datum]) -> list[Datum]:
         """Outputs for these inputs; raises ``EXECUTION_FAILED``."""
 
 
@@ -92,35 +108,26 @@ class OnnxRuntimeSession:
         self.inputs = tuple(_port(node) for node in session.get_inputs())
         self.outputs = tuple(_port(node) for node in session.get_outputs())
         self._names = [port.name for port in self.outputs]
-        self._plain = all(port.dtype is not ElementType.BFLOAT16 for port in (*self.inputs, *self.outputs))
+        self._plain = all(port.dtype not in _DETOURS for port in (*self.inputs, *self.outputs))
 
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
+    def run(self, arrays: Sequence[Datum]) -> list[Datum]:
         """See `Session.run`."""
         feeds = dict(zip((port.name for port in self.inputs), arrays, strict=True))
         try:
-            outputs: list[Array] = (
+            outputs: list[Datum] = (
                 self._session.run(self._names, feeds) if self._plain else self._run_with_values(feeds)
             )
         except Exception as error:  # onnxruntime raises many types
             raise _failed("onnxruntime failed to run a subgraph", error) from error
         return outputs
 
-    def _run_with_values(self, feeds: Mapping[str, Array]) -> list[Array]:
-        kinds = {port.name: port.dtype for port in self.inputs}
-        values = {
-            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
-            if kinds[name] is ElementType.BFLOAT16
-            else ort.OrtValue.ortvalue_from_numpy(array)
-            for name, array in feeds.items()
-        }
+    def _run_with_values(self, feeds: Mapping[str, Datum]) -> list[Datum]:
+        values = {port.name: _to_ort(feeds[port.name], port.dtype) for port in self.inputs}
         results = self._session.run_with_ort_values(self._names, values)
-        return [
-            _bits(result) if port.dtype is ElementType.BFLOAT16 else result.numpy()
-            for port, result in zip(self.outputs, results, strict=True)
-        ]
+        return [_from_ort(result, port.dtype) for port, result in zip(self.outputs, results, strict=True)]
 
 
-def run_unsplit(model: Path | bytes, feeds: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
+def run_unsplit(model: Path | bytes, feeds: Mapping[str, Datum], threads: int = 1) -> dict[str, Datum]:
     """What onnxruntime alone answers: outputs by name. The reference that a split run is compared with."""
     session = OnnxRuntimeEngine(threads).load(model)
     missing = [port.name for port in session.inputs if port.name not in feeds]
@@ -162,7 +169,7 @@ class FakeSession:
         self.outputs = model.outputs
         self._function = model.function
 
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
+    def run(self, arrays: Sequence[Datum]) -> list[Datum]:
         """See `Session.run`; refuses arrays that do not fit its inputs, as onnxruntime does."""
         for port, array in zip(self.inputs, arrays, strict=True):
             fits = len(port.shape) == array.ndim and all(
@@ -177,7 +184,9 @@ class FakeSession:
 
 
 def _port(node: Any) -> Port:
-    shape = tuple(length if isinstance(length, int) else None for length in node.shape)
+    if not node.type.startswith(("tensor(", "sparse_tensor(")):
+        return Port(node.name, (), ElementType.OBJECT)
+    shape = tuple(length if isinstance(length, int) else None for length in node.shape or ())
     if node.type not in _ELEMENT_TYPES:
         raise FlexPieError(
             ErrorCode.UNSUPPORTED_MODEL,
@@ -186,12 +195,32 @@ def _port(node: Any) -> Port:
     return Port(node.name, shape, _ELEMENT_TYPES[node.type])
 
 
-def _bits(value: Any) -> Array:
-    """The bit patterns of a bfloat16 tensor."""
-    array = np.empty(value.shape(), np.uint16)
-    if array.size:
-        ctypes.memmove(array.ctypes.data, value.data_ptr(), array.nbytes)
-    return array
+def _to_ort(array: Array, kind: ElementType) -> Any:
+    if kind not in _DETOURS:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    number, bits = _DETOURS[kind]
+    array = np.array(array, order="C")
+    if bits < 8:  # several to a byte, the first in the lowest bits; what is left of the memory is not read
+        flat, in_byte = array.reshape(-1), 8 // bits
+        columns = np.zeros((-(-flat.size // in_byte), in_byte), np.uint8)
+        columns.reshape(-1)[: flat.size] = flat & (1 << bits) - 1
+        flat[: len(columns)] = np.bitwise_or.reduce(columns << np.arange(in_byte, dtype=np.uint8) * bits, axis=1)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, number)
+
+
+def _from_ort(value: Any, kind: ElementType) -> Array:
+    if kind not in _DETOURS:
+        array: Array = value.numpy()
+        return array
+    bits, shape = _DETOURS[kind][1], tuple(value.shape())
+    count = math.prod(shape)
+    raw = np.empty(-(-count * bits // 8), np.uint8)
+    if count:
+        ctypes.memmove(raw.ctypes.data, value.data_ptr(), raw.nbytes)
+    if bits < 8:
+        columns = raw[:, None] >> np.arange(8 // bits, dtype=np.uint8) * bits & (1 << bits) - 1
+        raw = columns.astype(np.uint8).reshape(-1)[:count]
+    return raw.view(NUMPY_DTYPES[kind]).reshape(shape)
 
 
 def _failed(what: str, error: Exception) -> FlexPieError:

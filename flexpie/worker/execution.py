@@ -10,7 +10,8 @@ import numpy as np
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Step
 from flexpie.wire.framing import Buffer
-from flexpie.wire.tensors import NUMPY_DTYPES, Array, array_to_bytes, cut, payload_to_arrays
+from flexpie.wire.opaque import Datum
+from flexpie.wire.tensors import NUMPY_DTYPES, Array, cut, datum_bytes, payload_to_arrays
 from flexpie.worker.engine import Session
 
 
@@ -19,10 +20,10 @@ class ValueTable:
     """The arrays that a device holds for one request."""
 
     program: DeviceProgram
-    feeds: Mapping[str, Array] = field(default_factory=dict)
+    feeds: Mapping[str, Datum] = field(default_factory=dict)
     """Inputs of the request by tensor name: where the master's program runs only."""
-    arrays: dict[int, Array] = field(default_factory=dict)
-    """By index of the value."""
+    arrays: dict[int, Datum] = field(default_factory=dict)
+    """By index of the value; what is opaque may be another kind of value."""
     discarded: bool = False
     """Set when the request ended, to stop between two steps."""
 
@@ -54,7 +55,12 @@ class ValueTable:
     def cut(self, parts: Sequence[Part]) -> list[memoryview]:
         """The bytes of each part, contiguous."""
         values = self.program.values
-        return [array_to_bytes(cut(self.arrays[part.value], values[part.value].region, part.region)) for part in parts]
+        return [
+            datum_bytes(
+                cut(self.arrays[part.value], values[part.value].region, part.region), values[part.value].opaque
+            )
+            for part in parts
+        ]
 
     def _assemble(self, index: int, parts: Sequence[Part]) -> Array:
         values = self.program.values
@@ -69,7 +75,7 @@ class ValueTable:
         results = session.run([self.arrays[value] for value in inputs])
         for value, array in zip(outputs, results, strict=True):
             expected = self.program.values[value]
-            if array.shape != expected.region.shape:
+            if not expected.opaque and array.shape != expected.region.shape:
                 raise FlexPieError(
                     ErrorCode.EXECUTION_FAILED,
                     f"A subgraph yielded {expected.tensor} with shape {array.shape} "
@@ -77,9 +83,11 @@ class ValueTable:
                 )
             self.arrays[value] = array
 
-    def _feed(self, index: int) -> Array:
+    def _feed(self, index: int) -> Datum:
         value = self.program.values[index]
         array = self.feeds.get(value.tensor)
+        if value.opaque and value.tensor in self.feeds:
+            return array
         if array is None or array.shape != value.region.shape or array.dtype != NUMPY_DTYPES[value.dtype]:
             raise FlexPieError(
                 ErrorCode.INVALID_INPUT,
@@ -93,7 +101,8 @@ def check_session(program: DeviceProgram, run: Run, session: Session) -> None:
     for ports, indices in ((session.inputs, run.inputs), (session.outputs, run.outputs)):
         values = [program.values[index] for index in indices]
         fits = len(ports) == len(values) and all(
-            port.dtype is value.dtype
+            value.opaque
+            or port.dtype is value.dtype
             and len(port.shape) == len(value.region)
             and all(want in (None, have) for want, have in zip(port.shape, value.region.shape, strict=True))
             for port, value in zip(ports, values, strict=False)

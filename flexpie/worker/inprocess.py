@@ -20,7 +20,7 @@ from pathlib import Path
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.wire.framing import Data, Failure, decode_frame, encode_frame
-from flexpie.wire.tensors import Array
+from flexpie.wire.opaque import Datum
 from flexpie.worker.engine import Engine, OnnxRuntimeEngine, Session
 from flexpie.worker.events import (
     BatchExecuted,
@@ -82,8 +82,8 @@ class InProcessCluster:
                 _deploy(node)
                 node.sessions = load_sessions(node.program, folder, engine)
 
-    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one request through all devices; `feeds` and the result are arrays by tensor name."""
+    def infer(self, feeds: Mapping[str, Datum]) -> dict[str, Datum]:
+        """Run one request through all devices; `feeds` and the result are arrays (or opaque values) by tensor name."""
         self._requests += 1
         key = RequestKey(_DEPLOYMENT, self._requests)
         self.sent_bytes = {}

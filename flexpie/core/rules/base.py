@@ -142,7 +142,8 @@ class WholeRule(Rule):
 
 @dataclass(frozen=True)
 class GuardedRule(Rule):
-    """A rule where it supports the use of its operator, and `WholeRule` where it does not."""
+    """A rule where it supports the use of its operator, and `WholeRule` where it does not, or where the operator
+    reads or yields something opaque."""
 
     rule: Rule
 
@@ -171,7 +172,7 @@ class GuardedRule(Rule):
         return self._in_charge(bound).flops(bound, produced)
 
     def _in_charge(self, bound: BoundOperator) -> Rule:
-        return self.rule if self.rule.supports(bound) else _WHOLE
+        return self.rule if not touches_opaque(bound) and self.rule.supports(bound) else _WHOLE
 
 
 _WHOLE = WholeRule()
@@ -180,6 +181,11 @@ _WHOLE = WholeRule()
 def has_elements(bound: BoundOperator) -> bool:
     """Whether no tensor of the operator has size zero."""
     return all(spec is None or spec.size > 0 for spec in (*bound.inputs, *bound.outputs))
+
+
+def touches_opaque(bound: BoundOperator) -> bool:
+    """Whether some value of the operator has a shape that depends on the data, or is no tensor."""
+    return any(spec is not None and spec.opaque for spec in (*bound.inputs, *bound.outputs))
 
 
 def sole(regions: Regions) -> Region:

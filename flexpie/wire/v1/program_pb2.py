@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66lexpie/wire/v1/program.proto\x12\x0f\x66lexpie.wire.v1\"\'\n\x08Interval\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x03\"6\n\x06Region\x12,\n\tintervals\x18\x01 \x03(\x0b\x32\x19.flexpie.wire.v1.Interval\"O\n\x05Value\x12\x0e\n\x06tensor\x18\x01 \x01(\t\x12\'\n\x06region\x18\x02 \x01(\x0b\x32\x17.flexpie.wire.v1.Region\x12\r\n\x05\x64type\x18\x03 \x01(\t\">\n\x04Part\x12\r\n\x05value\x18\x01 \x01(\r\x12\'\n\x06region\x18\x02 \x01(\x0b\x32\x17.flexpie.wire.v1.Region\"S\n\x04Send\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\x13\n\x0b\x64\x65stination\x18\x02 \x01(\x11\x12$\n\x05parts\x18\x03 \x03(\x0b\x32\x15.flexpie.wire.v1.Part\";\n\x07Receive\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\x0e\n\x06source\x18\x02 \x01(\x11\x12\x0e\n\x06values\x18\x03 \x03(\r\"?\n\x08\x41ssemble\x12\r\n\x05value\x18\x01 \x01(\r\x12$\n\x05parts\x18\x02 \x03(\x0b\x32\x15.flexpie.wire.v1.Part\"8\n\x03Run\x12\x10\n\x08subgraph\x18\x01 \x01(\r\x12\x0e\n\x06inputs\x18\x02 \x03(\r\x12\x0f\n\x07outputs\x18\x03 \x03(\r\"\x19\n\x07Release\x12\x0e\n\x06values\x18\x01 \x03(\r\"\xe3\x01\n\x04Step\x12%\n\x04send\x18\x01 \x01(\x0b\x32\x15.flexpie.wire.v1.SendH\x00\x12+\n\x07receive\x18\x02 \x01(\x0b\x32\x18.flexpie.wire.v1.ReceiveH\x00\x12-\n\x08\x61ssemble\x18\x03 \x01(\x0b\x32\x19.flexpie.wire.v1.AssembleH\x00\x12#\n\x03run\x18\x04 \x01(\x0b\x32\x14.flexpie.wire.v1.RunH\x00\x12+\n\x07release\x18\x05 \x01(\x0b\x32\x18.flexpie.wire.v1.ReleaseH\x00\x42\x06\n\x04step\")\n\x07\x42lobRef\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"o\n\x0bSubgraphRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.flexpie.wire.v1.BlobRef\x12)\n\x07weights\x18\x03 \x03(\x0b\x32\x18.flexpie.wire.v1.BlobRef\"\x9e\x01\n\rDeviceProgram\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\x11\x12&\n\x06values\x18\x02 \x03(\x0b\x32\x16.flexpie.wire.v1.Value\x12$\n\x05steps\x18\x03 \x03(\x0b\x32\x15.flexpie.wire.v1.Step\x12/\n\tsubgraphs\x18\x04 \x03(\x0b\x32\x1c.flexpie.wire.v1.SubgraphRefb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66lexpie/wire/v1/program.proto\x12\x0f\x66lexpie.wire.v1\"\'\n\x08Interval\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x03\"6\n\x06Region\x12,\n\tintervals\x18\x01 \x03(\x0b\x32\x19.flexpie.wire.v1.Interval\"_\n\x05Value\x12\x0e\n\x06tensor\x18\x01 \x01(\t\x12\'\n\x06region\x18\x02 \x01(\x0b\x32\x17.flexpie.wire.v1.Region\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0e\n\x06opaque\x18\x04 \x01(\x08\">\n\x04Part\x12\r\n\x05value\x18\x01 \x01(\r\x12\'\n\x06region\x18\x02 \x01(\x0b\x32\x17.flexpie.wire.v1.Region\"S\n\x04Send\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\x13\n\x0b\x64\x65stination\x18\x02 \x01(\x11\x12$\n\x05parts\x18\x03 \x03(\x0b\x32\x15.flexpie.wire.v1.Part\";\n\x07Receive\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\x0e\n\x06source\x18\x02 \x01(\x11\x12\x0e\n\x06values\x18\x03 \x03(\r\"?\n\x08\x41ssemble\x12\r\n\x05value\x18\x01 \x01(\r\x12$\n\x05parts\x18\x02 \x03(\x0b\x32\x15.flexpie.wire.v1.Part\"8\n\x03Run\x12\x10\n\x08subgraph\x18\x01 \x01(\r\x12\x0e\n\x06inputs\x18\x02 \x03(\r\x12\x0f\n\x07outputs\x18\x03 \x03(\r\"\x19\n\x07Release\x12\x0e\n\x06values\x18\x01 \x03(\r\"\xe3\x01\n\x04Step\x12%\n\x04send\x18\x01 \x01(\x0b\x32\x15.flexpie.wire.v1.SendH\x00\x12+\n\x07receive\x18\x02 \x01(\x0b\x32\x18.flexpie.wire.v1.ReceiveH\x00\x12-\n\x08\x61ssemble\x18\x03 \x01(\x0b\x32\x19.flexpie.wire.v1.AssembleH\x00\x12#\n\x03run\x18\x04 \x01(\x0b\x32\x14.flexpie.wire.v1.RunH\x00\x12+\n\x07release\x18\x05 \x01(\x0b\x32\x18.flexpie.wire.v1.ReleaseH\x00\x42\x06\n\x04step\")\n\x07\x42lobRef\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"o\n\x0bSubgraphRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.flexpie.wire.v1.BlobRef\x12)\n\x07weights\x18\x03 \x03(\x0b\x32\x18.flexpie.wire.v1.BlobRef\"\x9e\x01\n\rDeviceProgram\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\x11\x12&\n\x06values\x18\x02 \x03(\x0b\x32\x16.flexpie.wire.v1.Value\x12$\n\x05steps\x18\x03 \x03(\x0b\x32\x15.flexpie.wire.v1.Step\x12/\n\tsubgraphs\x18\x04 \x03(\x0b\x32\x1c.flexpie.wire.v1.SubgraphRefb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,25 +36,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGION']._serialized_start=91
   _globals['_REGION']._serialized_end=145
   _globals['_VALUE']._serialized_start=147
-  _globals['_VALUE']._serialized_end=226
-  _globals['_PART']._serialized_start=228
-  _globals['_PART']._serialized_end=290
-  _globals['_SEND']._serialized_start=292
-  _globals['_SEND']._serialized_end=375
-  _globals['_RECEIVE']._serialized_start=377
-  _globals['_RECEIVE']._serialized_end=436
-  _globals['_ASSEMBLE']._serialized_start=438
-  _globals['_ASSEMBLE']._serialized_end=501
-  _globals['_RUN']._serialized_start=503
-  _globals['_RUN']._serialized_end=559
-  _globals['_RELEASE']._serialized_start=561
-  _globals['_RELEASE']._serialized_end=586
-  _globals['_STEP']._serialized_start=589
-  _globals['_STEP']._serialized_end=816
-  _globals['_BLOBREF']._serialized_start=818
-  _globals['_BLOBREF']._serialized_end=859
-  _globals['_SUBGRAPHREF']._serialized_start=861
-  _globals['_SUBGRAPHREF']._serialized_end=972
-  _globals['_DEVICEPROGRAM']._serialized_start=975
-  _globals['_DEVICEPROGRAM']._serialized_end=1133
+  _globals['_VALUE']._serialized_end=242
+  _globals['_PART']._serialized_start=244
+  _globals['_PART']._serialized_end=306
+  _globals['_SEND']._serialized_start=308
+  _globals['_SEND']._serialized_end=391
+  _globals['_RECEIVE']._serialized_start=393
+  _globals['_RECEIVE']._serialized_end=452
+  _globals['_ASSEMBLE']._serialized_start=454
+  _globals['_ASSEMBLE']._serialized_end=517
+  _globals['_RUN']._serialized_start=519
+  _globals['_RUN']._serialized_end=575
+  _globals['_RELEASE']._serialized_start=577
+  _globals['_RELEASE']._serialized_end=602
+  _globals['_STEP']._serialized_start=605
+  _globals['_STEP']._serialized_end=832
+  _globals['_BLOBREF']._serialized_start=834
+  _globals['_BLOBREF']._serialized_end=875
+  _globals['_SUBGRAPHREF']._serialized_start=877
+  _globals['_SUBGRAPHREF']._serialized_end=988
+  _globals['_DEVICEPROGRAM']._serialized_start=991
+  _globals['_DEVICEPROGRAM']._serialized_end=1149
 # @@protoc_insertion_point(module_scope)

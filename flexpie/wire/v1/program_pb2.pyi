@@ -21,14 +21,16 @@ class Region(_message.Message):
     def __init__(self, intervals: _Optional[_Iterable[_Union[Interval, _Mapping]]] = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("tensor", "region", "dtype")
+    __slots__ = ("tensor", "region", "dtype", "opaque")
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    OPAQUE_FIELD_NUMBER: _ClassVar[int]
     tensor: str
     region: Region
     dtype: str
-    def __init__(self, tensor: _Optional[str] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., dtype: _Optional[str] = ...) -> None: ...
+    opaque: bool
+    def __init__(self, tensor: _Optional[str] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., dtype: _Optional[str] = ..., opaque: _Optional[bool] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("value", "region")

@@ -13,6 +13,7 @@ from flexpie.core.program import Value
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType
 from flexpie.wire.framing import Data, decode_frame, encode_frame
+from flexpie.wire.strings import strings_to_bytes
 from flexpie.wire.tensors import (
     NUMPY_DTYPES,
     Array,
@@ -20,7 +21,6 @@ from flexpie.wire.tensors import (
     cut,
     payload_bytes,
     payload_to_arrays,
-    strings_to_bytes,
 )
 
 kinds = st.sampled_from([kind for kind in ElementType if kind.value != "object"])
