@@ -1,4 +1,4 @@
-"""Strings as bytes: each one (UTF-8) behind its length in four bytes, little-endian, as in the Open Inference Protocol."""
+"""Strings as bytes: each (UTF-8) behind its length in four bytes, little-endian, as in the Open Inference Protocol."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from flexpie.wire.strings import read_strings, strings_to_bytes
 Array = NDArray[Any]
 
 _NATIVE = frozenset(
-    "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
+    ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
 )  # what numpy knows by itself: ml_dtypes, where it is imported, adds names that it must not know here
 _CARRIED_AS_OBJECTS = frozenset(("string", "object"))
 
@@ -73,7 +73,7 @@ def payload_bytes(values: Sequence[Value]) -> int | None:
 
 
 def payload_to_arrays(payload: memoryview, values: Sequence[Value]) -> list[Datum]:
-    """The arrays (or opaque values) of a message's values: read-only views of the payload, copied only where one would be unaligned.
+    """The arrays (or opaque values) of a message: read-only views of it, copied only where one would be unaligned.
 
     Raises ``CORRUPT_PACKAGE`` when the payload's size is not that of the values.
     """

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Step
+from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Step, Value
 from flexpie.wire.framing import Buffer
 from flexpie.wire.opaque import Datum
 from flexpie.wire.tensors import NUMPY_DTYPES, Array, cut, datum_bytes, payload_to_arrays
-from flexpie.worker.engine import Session
+from flexpie.worker.engine import Port, Session
 
 
 @dataclass
@@ -56,9 +56,7 @@ class ValueTable:
         """The bytes of each part, contiguous."""
         values = self.program.values
         return [
-            datum_bytes(
-                cut(self.arrays[part.value], values[part.value].region, part.region), values[part.value].opaque
-            )
+            datum_bytes(cut(self.arrays[part.value], values[part.value].region, part.region), values[part.value].opaque)
             for part in parts
         ]
 
@@ -100,13 +98,7 @@ def check_session(program: DeviceProgram, run: Run, session: Session) -> None:
     """Raise ``CORRUPT_PACKAGE`` unless a session's inputs and outputs are those of the step that runs it."""
     for ports, indices in ((session.inputs, run.inputs), (session.outputs, run.outputs)):
         values = [program.values[index] for index in indices]
-        fits = len(ports) == len(values) and all(
-            value.opaque
-            or port.dtype is value.dtype
-            and len(port.shape) == len(value.region)
-            and all(want in (None, have) for want, have in zip(port.shape, value.region.shape, strict=True))
-            for port, value in zip(ports, values, strict=False)
-        )
+        fits = len(ports) == len(values) and all(map(_fits, ports, values))
         if not fits:
             declared = ", ".join(f"{port.name}: {port.dtype.value}{list(port.shape)}" for port in ports)
             given = ", ".join(f"{v.tensor}: {v.dtype.value}{list(v.region.shape)}" for v in values)
@@ -114,3 +106,13 @@ def check_session(program: DeviceProgram, run: Run, session: Session) -> None:
                 ErrorCode.CORRUPT_PACKAGE,
                 f"Subgraph {program.subgraphs[run.subgraph].name} has ({declared}) where the program has ({given}).",
             )
+
+
+def _fits(port: Port, value: Value) -> bool:
+    if value.opaque:
+        return True
+    return (
+        port.dtype is value.dtype
+        and len(port.shape) == len(value.region)
+        and all(want in (None, have) for want, have in zip(port.shape, value.region.shape, strict=True))
+    )

@@ -54,7 +54,10 @@ steps: st.SearchStrategy[Step] = st.one_of(
 )
 blobs = st.builds(BlobRef, st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(0, 2**64 - 1))
 subgraphs = st.builds(SubgraphRef, st.text(max_size=9), blobs, st.lists(blobs, max_size=3).map(tuple))
-values = st.builds(Value, st.text(max_size=9), regions, st.sampled_from(ElementType))
+values = st.one_of(
+    st.builds(Value, st.text(max_size=9), regions, st.sampled_from(ElementType)),
+    st.builds(Value, st.text(max_size=9), st.just(Region()), st.sampled_from(ElementType), st.just(True)),
+)
 programs = st.builds(
     DeviceProgram,
     device=st.integers(0, 2**31 - 1),
@@ -102,12 +105,16 @@ def corrupt_program(**fields: object) -> program_pb2.DeviceProgram:
     return program_pb2.DeviceProgram(**fields)  # type: ignore[arg-type]
 
 
+LINE = program_pb2.Region(intervals=[program_pb2.Interval(start=0, stop=3)])
+
+
 @pytest.mark.parametrize(
     "message",
     [
         corrupt_program(device=-1),
         corrupt_program(values=[program_pb2.Value(tensor="x", dtype="float31")]),
         corrupt_program(values=[program_pb2.Value(tensor="x")]),
+        corrupt_program(values=[program_pb2.Value(dtype="bool", opaque=True, region=LINE)]),
         corrupt_program(steps=[program_pb2.Step()]),
         corrupt_program(steps=[program_pb2.Step(send=program_pb2.Send(destination=-2))]),
         corrupt_program(steps=[program_pb2.Step(receive=program_pb2.Receive(source=-2))]),
