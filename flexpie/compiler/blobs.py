@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from flexpie.core.program import BlobRef
+
+_PACKED = {"int4", "uint4", "float4_e2m1fn", "int2", "uint2"}
+"""Types of which ONNX stores several elements in a byte."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ def blob_of(make: Callable[[], memoryview]) -> Blob:
 
 def array_bytes(array: npt.NDArray[np.generic]) -> memoryview:
     """The bytes of an array as ONNX stores them: C order, little-endian; no copy where it has them already."""
+    if array.dtype.name in _PACKED:
+        return memoryview(ir.Tensor(np.ascontiguousarray(array)).tobytes())
     array = np.ascontiguousarray(array)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))

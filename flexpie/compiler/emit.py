@@ -90,12 +90,19 @@ class _SubgraphWriter:
         model.producer_name = "flexpie"
         model.opset_import.extend(
             onnx.OperatorSetIdProto(domain=domain, version=version)
-            for domain, version in sorted(self._model.opset_imports.items())
+            for domain, version in sorted({"": 13, **self._model.opset_imports}.items())
         )
         return model
 
     def _declare(self, name: str, region: Region) -> onnx.ValueInfoProto:
-        return tensor_value_info(name, self._graph.tensors[name].dtype, region.shape)
+        spec = self._graph.tensors[name]
+        if not spec.opaque:
+            return tensor_value_info(name, spec.dtype, region.shape)
+        info = onnx.ValueInfoProto(name=name)  # an output may go without a type; every input has one
+        if name in self._model.types:
+            info.type.CopyFrom(self._model.types[name])
+            _forget_shape(info.type)
+        return info
 
     def _write_part(self, part: OperatorPart) -> None:
         operator = part.operator
@@ -188,6 +195,16 @@ class _SubgraphWriter:
             array = np.asarray(values, dtype=np.int64)
             self.proto.initializer.append(onnx.numpy_helper.from_array(array, name))
         return name
+
+
+def _forget_shape(kind: onnx.TypeProto) -> None:
+    match kind.WhichOneof("value"):
+        case "tensor_type":
+            kind.tensor_type.ClearField("shape")
+        case "sequence_type":
+            _forget_shape(kind.sequence_type.elem_type)
+        case "optional_type":
+            _forget_shape(kind.optional_type.elem_type)
 
 
 def _is_variadic(node: onnx.NodeProto, index: int) -> bool:

@@ -20,6 +20,8 @@ class ImportedModel:
     """By operator name."""
     weights: Mapping[str, ir.TensorProtocol]
     """By tensor name. Values stay where the file has them (in memory or mapped) until a slice is cut."""
+    types: Mapping[str, onnx.TypeProto]
+    """Of opaque activations, by name, as far as something tells them: to declare them in subgraphs."""
     opset_imports: Mapping[str, int]
     """Operator-set version by domain."""
     ir_version: int

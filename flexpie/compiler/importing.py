@@ -6,17 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript.optimizer import optimize_ir
 
-from flexpie.compiler.ceil_mode import settle_ceil_mode
 from flexpie.compiler.imported import ImportedModel
+from flexpie.compiler.inference import forget_declared_shapes, infer
 from flexpie.compiler.layers import build_graph
 from flexpie.compiler.loading import file_digest, load_model
-from flexpie.compiler.skeleton import skeleton
-from flexpie.core.errors import ErrorCode, FlexPieError
 
 logger = logging.getLogger(__name__)
 
@@ -27,21 +24,22 @@ def import_model(
     """Read an ONNX file into an `ImportedModel`.
 
     requires: an ONNX file; a shape for each input whose dimensions the file leaves open.
-    ensures: every tensor has a known shape, constants are folded, BatchNormalization is folded into the convolution
-    in front of it, every operator belongs to one layer.
+    ensures: every tensor has a known shape or is opaque, constants are folded, BatchNormalization is folded into the
+    convolution in front of it, every operator belongs to one layer.
 
     Raises
     ------
     FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL or INVALID_SHAPE.
     """
-    model = load_model(path, input_shapes)
+    model, declared = load_model(path, input_shapes)
     passes.RemoveInitializersFromInputsPass()(model)
-    _infer(path, model)
+    forget_declared_shapes(model)
+    infer(path, model, declared)
     names = _names_by_tensor(model)
     model = _simplify(path, model)
     _restore_names(model, names)
-    _infer(path, model)
-    return build_graph(model, name or path.stem, file_digest(path))
+    types = infer(path, model, declared)
+    return build_graph(model, types, name or path.stem, file_digest(path))
 
 
 def _simplify(path: Path, model: ir.Model) -> ir.Model:
@@ -109,36 +107,3 @@ def _restore_names(model: ir.Model, names: dict[str, str]) -> None:
 
 def _interface(model: ir.Model) -> tuple[list[str | None], list[str | None]]:
     return [value.name for value in model.graph.inputs], [value.name for value in model.graph.outputs]
-
-
-def _infer(path: Path, model: ir.Model) -> None:
-    """Write inferred shapes and types into the model's values, as onnxruntime will find them."""
-    _infer_once(path, model)
-    while settle_ceil_mode(model):
-        _infer_once(path, model)
-
-
-def _infer_once(path: Path, model: ir.Model) -> None:
-    proto = skeleton(model)
-    for output in proto.graph.output:  # files declare them wrongly, and onnxruntime does not mind
-        output.type.tensor_type.ClearField("shape")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        text = " ".join(str(error).split())[:400]
-        raise FlexPieError(
-            ErrorCode.INVALID_MODEL,
-            f"The types or shapes of {path.name} contradict each other: {text}.",
-            "Check the given input shapes, or export the model again.",
-        ) from error
-    known = {info.name: info for info in (*inferred.graph.value_info, *inferred.graph.output)}
-    for node in model.graph:
-        for value in node.outputs:
-            info = known.get(value.name or "")
-            if info is None or not info.type.HasField("tensor_type"):
-                continue
-            found = ir.from_proto(info)
-            if found.shape is not None and (found.shape.is_static() or value.shape is None):
-                value.shape = found.shape
-            if value.dtype is None:
-                value.type = found.type

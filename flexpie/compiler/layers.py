@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 
 import onnx
 import onnx_ir as ir
@@ -17,27 +17,34 @@ from flexpie.core.tensor import ElementType, TensorSpec
 _CONSTANT_ELEMENTS = 64
 """Integer weights up to this many elements are known to the rules (shapes, axes, pads)."""
 
-_ELEMENT_TYPES = {ir.DataType[kind.name if kind is not ElementType.FLOAT32 else "FLOAT"]: kind for kind in ElementType
-                  if kind is not ElementType.FLOAT64} | {ir.DataType.DOUBLE: ElementType.FLOAT64}  # fmt: skip
+_NAMES = {ElementType.FLOAT32: "FLOAT", ElementType.FLOAT64: "DOUBLE"}
+_ELEMENT_TYPES = {
+    ir.DataType[name]: kind for kind in ElementType if (name := _NAMES.get(kind, kind.name)) in ir.DataType.__members__
+}
+_UNCUTTABLE = {
+    kind for kind in ElementType if kind.name.startswith(("FLOAT8", "FLOAT4", "INT4", "INT2", "UINT4", "UINT2"))
+}
+"""Element types for which onnxruntime has no Slice: activations of these are opaque."""
 
 ONNX_TYPES = {kind: int(data_type) for data_type, kind in _ELEMENT_TYPES.items()}
 """Element type → number of ``onnx.TensorProto.DataType``."""
 
 
-def build_graph(model: ir.Model, name: str, digest: str) -> ImportedModel:
-    """The layer graph of a simplified model whose shapes are all known."""
+def build_graph(model: ir.Model, types: Mapping[str, onnx.TypeProto], name: str, digest: str) -> ImportedModel:
+    """The layer graph of a simplified model. What has no known shape, or is no tensor, is opaque in it.
+
+    `types` has the inferred types of its values, by name.
+    """
     weights = {key: value.const_value for key, value in model.graph.initializers.items() if value.const_value}
     operators, nodes = [], {}
     for node in model.graph:
         operator = _operator(model, node)
         operators.append(operator)
         nodes[operator.name] = ir.to_proto(node)
-    values = [
-        *model.graph.inputs,
-        *model.graph.initializers.values(),
-        *(v for n in model.graph for v in n.outputs),
-    ]
-    tensors = {value.name: _spec(value, model) for value in values if value.name}
+    activations = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    tensors = {value.name: _spec(value) for value in activations if value.name}
+    tensors |= {key: _weight_spec(key, tensor) for key, tensor in weights.items()}
+    opaque = {value.name: _type_of(value, types) for value in activations if value.name and tensors[value.name].opaque}
     graph = LayerGraph(
         name=name,
         inputs=tuple(value.name or "" for value in model.graph.inputs),
@@ -49,7 +56,9 @@ def build_graph(model: ir.Model, name: str, digest: str) -> ImportedModel:
         layers=tuple(Layer(operator.name, (operator,)) for operator in operators),
         digest=digest,
     )
-    return ImportedModel(link(graph), nodes, weights, dict(model.opset_imports), model.ir_version)
+    known = {key: kind for key, kind in opaque.items() if kind is not None}
+    graph = join_untyped(link(graph), opaque.keys() - known.keys())
+    return ImportedModel(graph, nodes, weights, known, dict(model.opset_imports), model.ir_version)
 
 
 def _operator(model: ir.Model, node: ir.Node) -> Operator:
@@ -69,19 +78,21 @@ def _operator(model: ir.Model, node: ir.Node) -> Operator:
 
 def _captured(node: ir.Node) -> Iterator[str]:
     """Names of outer tensors that the node's sub-graphs read (Loop, If, Scan)."""
+    for graph in _subgraphs(node):
+        members = list(graph.all_nodes())
+        nested = [graph, *(inner for member in members for inner in _subgraphs(member))]
+        own = {value for inner in nested for value in (*inner.inputs, *inner.initializers.values())}
+        own |= {value for member in members for value in member.outputs}
+        reads = [*(value for inner in nested for value in inner.outputs), *(v for m in members for v in m.inputs)]
+        yield from (value.name or "" for value in reads if value is not None and value not in own)
+
+
+def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
     for attr in node.attributes.values():
-        graphs = [attr.value] if attr.type is ir.AttributeType.GRAPH else (
-            attr.value if attr.type is ir.AttributeType.GRAPHS else [])  # fmt: skip
-        for graph in graphs:
-            inner = set(graph.inputs) | set(graph.initializers.values())
-            inner |= {value for member in graph.all_nodes() for value in member.outputs}
-            inner |= {value for member in graph.all_nodes() for sub in _subgraphs(member) for value in sub.inputs}
-            reads = [*graph.outputs, *(value for member in graph.all_nodes() for value in member.inputs)]
-            yield from (value.name or "" for value in reads if value is not None and value not in inner)
-
-
-def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    return [attr.value for attr in node.attributes.values() if attr.type is ir.AttributeType.GRAPH]
+        if attr.type is ir.AttributeType.GRAPH:
+            yield attr.value
+        elif attr.type is ir.AttributeType.GRAPHS:
+            yield from attr.value
 
 
 def _readable(attr: ir.Attr) -> AttributeValue | None:
@@ -93,20 +104,33 @@ def _readable(attr: ir.Attr) -> AttributeValue | None:
     return None
 
 
-def _spec(value: ir.Value, model: ir.Model) -> TensorSpec:
-    kind = _ELEMENT_TYPES.get(value.dtype) if value.dtype is not None else None
-    if kind is None or value.shape is None or not value.shape.is_static():
-        producer = value.producer()
-        where = f"the output {value.name} of {producer.op_type} {producer.name}" if producer else f"input {value.name}"
-        what = (
-            f"type {value.dtype or value.type}" if kind is None else f"shape {value.shape}, which depends on the data"
-        )
+def _spec(value: ir.Value) -> TensorSpec:
+    name, kind = value.name or "", ElementType.OBJECT
+    if isinstance(value.type, ir.TensorType):
+        kind = _ELEMENT_TYPES.get(value.type.dtype, kind)
+    if kind is ElementType.OBJECT or kind in _UNCUTTABLE or value.shape is None or not value.shape.is_static():
+        return TensorSpec(name, (), kind, opaque=True)
+    return TensorSpec(name, tuple(int(dim) for dim in value.shape if isinstance(dim, int)), kind)
+
+
+def _weight_spec(name: str, tensor: ir.TensorProtocol) -> TensorSpec:
+    if tensor.dtype not in _ELEMENT_TYPES:
         raise FlexPieError(
             ErrorCode.UNSUPPORTED_MODEL,
-            f"In model {model.graph.name}, {where} has the {what}.",
-            "FlexPie needs every shape before it plans; fix open dimensions, or remove the operator.",
+            f"The weight {name} has the element type {tensor.dtype.name}, which onnxruntime cannot compute with.",
+            "Export the model with another type.",
         )
-    return TensorSpec(value.name or "", tuple(int(dim) for dim in value.shape if isinstance(dim, int)), kind)
+    return TensorSpec(name, tuple(int(dim) for dim in tensor.shape.numpy()), _ELEMENT_TYPES[tensor.dtype])
+
+
+def _type_of(value: ir.Value, types: Mapping[str, onnx.TypeProto]) -> onnx.TypeProto | None:
+    """What is known of an opaque value's type."""
+    found = onnx.TypeProto()
+    if value.name and value.name in types:
+        found.CopyFrom(types[value.name])
+    elif value.type is not None:
+        found.CopyFrom(ir.to_proto(value).type)
+    return found if found.WhichOneof("value") else None
 
 
 def _constants(weights: dict[str, ir.TensorProtocol]) -> Iterator[tuple[str, Constant]]:
@@ -152,6 +176,23 @@ def link(graph: LayerGraph) -> LayerGraph:
             groups.append([])
         groups[target].append(operator)
         home.update({tensor: target for tensor in operator.outputs if tensor})
+    return dataclasses.replace(graph, layers=tuple(Layer(group[0].name, tuple(group)) for group in groups))
+
+
+def join_untyped(graph: LayerGraph, untyped: Set[str]) -> LayerGraph:
+    """Make one layer of each run of layers that hand on a value whose type nothing tells (what an operator of an
+    unknown domain yields): a subgraph must declare the types of its inputs."""
+    groups: list[list[Operator]] = []
+    last_index: list[int] = []
+    """Of the last layer that has to be in the same group."""
+    for index, layer in enumerate(graph.layers):
+        reach = max((graph.readers.get(name, (-1,))[-1] for name in layer.produced if name in untyped), default=index)
+        if groups and last_index[-1] >= index:
+            groups[-1].extend(layer.operators)
+            last_index[-1] = max(last_index[-1], reach)
+        else:
+            groups.append(list(layer.operators))
+            last_index.append(reach)
     return dataclasses.replace(graph, layers=tuple(Layer(group[0].name, tuple(group)) for group in groups))
 
 

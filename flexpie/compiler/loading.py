@@ -17,10 +17,13 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 _DEFAULT_DOMAINS = {"", "ai.onnx"}
 
 
-def load_model(path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+def load_model(
+    path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[ir.Model, Mapping[str, onnx.TypeProto]]:
     """Open an ONNX file and fix the shapes of its inputs.
 
-    Weights are not copied: they stay in the parsed message, or mapped in their external files.
+    Returns the model, and the types of inputs and outputs that it cannot hold (maps), by name. Weights are not copied:
+    they stay in the parsed message, or mapped in their external files.
 
     Raises
     ------
@@ -29,17 +32,18 @@ def load_model(path: Path, input_shapes: Mapping[str, Sequence[int]] | None = No
     proto = _parse(path)
     _check_opsets(path, proto)
     _check_external_data(path, proto)
+    declared = _take_maps(proto)
     model = _to_ir(path, proto)
     _fix_input_shapes(path, model, dict(input_shapes or {}))
     try:
-        onnx.checker.check_model(skeleton(model))
+        onnx.checker.check_model(skeleton(model, declared))
     except onnx.checker.ValidationError as error:
         raise FlexPieError(
             ErrorCode.INVALID_MODEL,
             f"{path.name} is not a valid ONNX model: {_first_lines(error)}.",
             "Export the model again, or check it with onnx.checker.check_model.",
         ) from error
-    return model
+    return model, declared
 
 
 def file_digest(path: Path) -> str:
@@ -137,6 +141,28 @@ def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
             )
 
 
+def _take_maps(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
+    """Take the types that have a map in them, which `onnx_ir` does not know, out of a message."""
+    found = {}
+    for infos in (proto.graph.input, proto.graph.output, proto.graph.value_info):
+        for info in infos:
+            if _has_map(info.type):
+                found[info.name] = onnx.TypeProto.FromString(info.type.SerializeToString())
+                info.ClearField("type")
+    return found
+
+
+def _has_map(kind: onnx.TypeProto) -> bool:
+    match kind.WhichOneof("value"):
+        case "map_type":
+            return True
+        case "sequence_type":
+            return _has_map(kind.sequence_type.elem_type)
+        case "optional_type":
+            return _has_map(kind.optional_type.elem_type)
+    return False
+
+
 def _to_ir(path: Path, proto: onnx.ModelProto) -> ir.Model:
     try:
         model = ir.from_proto(proto)
@@ -160,20 +186,23 @@ def _fix_input_shapes(path: Path, model: ir.Model, given: dict[str, Sequence[int
                 f"Its inputs are: {', '.join(names) or 'none'}.",
             )
     for value in inputs:
-        if not isinstance(value.type, ir.TensorType):
+        shape = given.get(value.name or "")
+        if isinstance(value.type, ir.TensorType):
+            if shape is not None or value.shape is not None:  # one of unknown rank is opaque
+                value.shape = ir.Shape(_fixed_shape(path, value, shape))
+        elif shape is not None:
             raise FlexPieError(
-                ErrorCode.UNSUPPORTED_MODEL,
-                f"Input {value.name} of {path.name} is not a tensor but {value.type}.",
-                "Only models whose inputs are tensors can be served.",
+                ErrorCode.INVALID_SHAPE,
+                f"A shape is given for {value.name!r}, but this input of {path.name} is no tensor.",
+                "Leave the shape away.",
             )
-        value.shape = ir.Shape(_fixed_shape(path, value, given.get(value.name or "")))
 
 
 def _fixed_shape(path: Path, value: ir.Value, given: Sequence[int] | None) -> list[int]:
     declared = None if value.shape is None else list(value.shape)
     if given is None:
         if declared is None or any(not isinstance(dim, int) or dim < 0 for dim in declared):
-            shown = "of unknown rank" if declared is None else f"[{', '.join(str(dim) for dim in declared)}]"
+            shown = f"[{', '.join(str(dim) for dim in declared or [])}]"
             raise FlexPieError(
                 ErrorCode.INVALID_SHAPE,
                 f"Input {value.name} of {path.name} has open dimensions: {shown}.",

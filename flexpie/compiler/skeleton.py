@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
 import onnx_ir as ir
 
@@ -9,9 +11,9 @@ SMALL_WEIGHT_BYTES = 4096
 """Weights up to this size stay: shape inference reads target shapes, axes and pads from them."""
 
 
-def skeleton(model: ir.Model) -> onnx.ModelProto:
+def skeleton(model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> onnx.ModelProto:
     """The model as a message in which large weights are plain inputs; it can be checked and its shapes inferred
-    without copying any weight, whatever its size."""
+    without copying any weight, whatever its size. `declared` has the types that the model itself cannot hold."""
     graph = onnx.GraphProto(name=model.graph.name or "model")
     graph.node.extend(ir.to_proto(node) for node in model.graph)
     inputs = {value.name: value for value in model.graph.inputs}
@@ -25,6 +27,9 @@ def skeleton(model: ir.Model) -> onnx.ModelProto:
             inputs[name] = value
     graph.input.extend(ir.to_proto(value) for value in inputs.values())
     graph.output.extend(ir.to_proto(value) for value in model.graph.outputs)
+    for info in (*graph.input, *graph.output):
+        if info.name in declared:
+            info.type.CopyFrom(declared[info.name])
     for output in graph.output:  # the checker wants a shape, onnxruntime does not
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.shape.SetInParent()

@@ -127,7 +127,7 @@ class LayerGraph:
             (
                 self.inputs,
                 self.outputs,
-                sorted((t.name, t.shape, t.dtype.value) for t in self.tensors.values()),
+                sorted((t.name, t.shape, t.dtype.value, t.opaque) for t in self.tensors.values()),
             )
         )
         body = repr([(op.op_type, op.domain, op.version, op.inputs, op.outputs, sorted(op.attributes.items()))

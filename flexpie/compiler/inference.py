@@ -1,0 +1,71 @@
+"""Types and shapes of every tensor, inferred as onnxruntime will find them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from flexpie.compiler.ceil_mode import settle_ceil_mode
+from flexpie.compiler.skeleton import skeleton
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+_DEFAULT_DOMAINS = {"", "ai.onnx"}
+
+
+def forget_declared_shapes(model: ir.Model) -> None:
+    """Drop what the file says about shapes that inference can find.
+
+    A file may declare the lengths of one run for a shape that depends on the data, or plain wrong ones; onnxruntime
+    minds neither.
+    """
+    for node in model.graph:
+        if node.domain in _DEFAULT_DOMAINS:
+            for value in node.outputs:
+                value.shape = None
+
+
+def infer(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> Mapping[str, onnx.TypeProto]:
+    """Write inferred shapes and types into the model's values; returns the types of all that have one, by name.
+
+    `declared` has the types of inputs and outputs that the model itself cannot hold. Raises ``INVALID_MODEL`` when
+    types or shapes contradict each other.
+    """
+    types = _infer_once(path, model, declared)
+    while settle_ceil_mode(model):
+        types = _infer_once(path, model, declared)
+    return types
+
+
+def _infer_once(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> Mapping[str, onnx.TypeProto]:
+    proto = skeleton(model, declared)
+    for output in proto.graph.output:  # files declare them wrongly, and onnxruntime does not mind
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    inferred = _inferred(path, proto)
+    known = {info.name: info for info in (*inferred.graph.value_info, *inferred.graph.output)}
+    for node in model.graph:
+        for value in node.outputs:
+            info = known.get(value.name or "")
+            if info is None or not info.type.HasField("tensor_type"):
+                continue
+            found = ir.from_proto(info)
+            if found.shape is not None and (found.shape.is_static() or value.shape is None):
+                value.shape = found.shape
+            if value.dtype is None:
+                value.type = found.type
+    return {info.name: info.type for info in (*inferred.graph.input, *known.values()) if info.type.WhichOneof("value")}
+
+
+def _inferred(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        text = " ".join(str(error).split())[:400]
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"The types or shapes of {path.name} contradict each other: {text}.",
+            "Check the given input shapes, or export the model again.",
+        ) from error
