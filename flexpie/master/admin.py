@@ -38,6 +38,7 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
         """Take in a model, deploy it, and tell how far it is. A model that fails, or whose client leaves, is gone."""
         async with errors_as_status(context):
             spec = await _first_spec(request_iterator)
+            self._master.check_name(spec.name)  # before a long upload for nothing
             upload = Upload(spec.total_bytes, self._max_upload_bytes)
             try:
                 async for chunk in _chunks(request_iterator):

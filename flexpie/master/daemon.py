@@ -54,7 +54,11 @@ def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
     # gRPC drops a larger message before anybody sees it, with a text of its own. With some room above our limit the
     # usual offender gets our text, which says what to do.
     hard_limit = options.max_request_bytes + options.max_request_bytes // 2 + limits.CHUNK_BYTES * 2
-    server = grpc.aio.server(options=limits.server_options(min(hard_limit, 2**31 - 1)))
+    server = grpc.aio.server(
+        options=limits.server_options(min(hard_limit, 2**31 - 1)),
+        # Each call may hold a message; beyond our own bound of requests there is room for watchers and questions.
+        maximum_concurrent_rpcs=2 * options.settings.max_requests + 100,
+    )
     services = frozenset({OPEN_INFERENCE, _MASTER_SERVICE})
     server.add_generic_rpc_handlers((open_inference_handler(OpenInferenceServicer(master, options.max_request_bytes)),))
     master_pb2_grpc.add_MasterServiceServicer_to_server(MasterServicer(master, options.max_upload_bytes), server)
@@ -71,14 +75,14 @@ async def serve(file: ClusterFile, options: DaemonOptions, announce: Callable[[s
     `announce` is given ``host:port`` once the server listens. SIGTERM and the first SIGINT let requests in flight
     finish; the second SIGINT ends the process at once, with exit code 130. Raises FlexPieError when it cannot listen.
     """
+    stop = asyncio.Event()
+    _on_signals(stop)
     check_exposure(options.host, options.insecure)
     master = Master(file, options.settings)
     server = make_server(master, options)
     try:
         address = listen(server, options.host, options.port)
         await server.start()
-        stop = asyncio.Event()
-        _on_signals(stop)
         await master.start()
         announce(address)
         await stop.wait()

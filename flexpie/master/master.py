@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
+import dataclasses
 import logging
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -17,7 +17,9 @@ from typing import Any
 from flexpie import pipeline
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType, TensorSpec
+from flexpie.master import refusals
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
+from flexpie.master.dataplane import DataPlane
 from flexpie.master.deploying import Deployer, Pipeline
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
@@ -30,7 +32,6 @@ from flexpie.master.events import (
     DeviceLost,
     DeviceName,
     DeviceRefused,
-    DeviceSuspected,
     DrainEnded,
     Event,
     FailRequest,
@@ -39,9 +40,6 @@ from flexpie.master.events import (
     Instruction,
     ModelRequested,
     Probe,
-    RequestArrived,
-    RequestEnded,
-    RequestId,
     RetryDue,
     ScheduleRetry,
     ShutdownRequested,
@@ -50,13 +48,11 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
-from flexpie.master.inference import check_inputs, run_program
+from flexpie.master.inference import check_inputs
 from flexpie.master.links import WorkerLink
 from flexpie.master.records import ModelRecord
-from flexpie.master.request import Request
 from flexpie.master.state import MasterState
-from flexpie.wire.framing import Cancel, Data, Failure, Frame, encode_frame
-from flexpie.wire.limits import MAX_TIMEOUT_SECONDS
+from flexpie.wire.framing import Failure, Frame
 from flexpie.wire.tensors import Array
 from flexpie.wire.v1 import worker_pb2
 
@@ -81,22 +77,17 @@ class Master:
     def __init__(self, file: ClusterFile, settings: Settings | None = None, planning: Pipeline = pipeline) -> None:
         """`planning` is the way from files to programs. Nothing happens before `start`."""
         self.settings = settings or Settings()
-        self.scattered_bytes = 0
-        """Payload sent to workers."""
-        self.gathered_bytes = 0
-        """Payload received from workers."""
         self._file = file
         master_id = uuid.uuid4().hex[:8]
         names = [device.name for device in file.cluster.devices]
         self.state = MasterState(names, token=master_id, max_requests=self.settings.max_requests)
         self.links = {device.name: WorkerLink(device, master_id, self) for device in file.cluster.devices}
+        self.data = DataPlane(self.links, self._handle)
         self._deployer = Deployer(planning, file.cluster, self.links, master_id, self._handle)
         self._memory: dict[DeviceName, int] = {}
         self._builds: dict[DeploymentId, asyncio.Task[None]] = {}
         self._building: dict[DeploymentId, StartDeployment] = {}
         self._deployments: dict[DeploymentId, Deployment] = {}
-        self._requests: dict[RequestId, Request] = {}
-        self._numbers = itertools.count(1)
         self._cleanups: dict[str, Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: list[asyncio.TimerHandle] = []
@@ -115,7 +106,7 @@ class Master:
         """Let requests finish for at most so long, end everything, and leave the workers without our deployments."""
         self._handle(ShutdownRequested())
         deadline = asyncio.get_running_loop().time() + drain_seconds
-        while self._requests and (left := deadline - asyncio.get_running_loop().time()) > 0:
+        while self.data.requests and (left := deadline - asyncio.get_running_loop().time()) > 0:
             await self.changed(left)
         removals = self._handle(DrainEnded())
         if removals:
@@ -139,18 +130,21 @@ class Master:
         """A model that is known; raises ``MODEL_NOT_FOUND``."""
         record = self.state.models.get(name)
         if record is None:
-            known = ", ".join(self.state.models) or "none"
-            raise FlexPieError(ErrorCode.MODEL_NOT_FOUND, f"There is no model {name!r}.", f"Models here: {known}.")
+            raise refusals.unknown_model(name, self.state.models).error
         return record
+
+    def check_name(self, name: str) -> None:
+        """Raise ``MODEL_EXISTS`` for the name of a model that is known."""
+        if name in self.state.models:
+            raise FlexPieError(
+                ErrorCode.MODEL_EXISTS,
+                f"There is a model {name!r} already.",
+                "Unload it first, or give the new one another name.",
+            )
 
     def load(self, entry: ModelEntry, cleanup: Callable[[], None]) -> None:
         """Begin to serve a model; `cleanup` is called when it is forgotten. Raises ``MODEL_EXISTS``."""
-        if entry.name in self.state.models:
-            raise FlexPieError(
-                ErrorCode.MODEL_EXISTS,
-                f"There is a model {entry.name!r} already.",
-                "Unload it first, or give the new one another name.",
-            )
+        self.check_name(entry.name)
         self._cleanups[entry.name] = cleanup
         self._handle(ModelRequested(entry))
 
@@ -192,44 +186,7 @@ class Master:
         if record.serving or record.was_ready:
             check_inputs(model, record.inputs, inputs)
         timeout = self.settings.request_timeout_seconds if timeout_seconds is None else timeout_seconds
-        deadline = asyncio.get_running_loop().time() + min(timeout, MAX_TIMEOUT_SECONDS)
-        request = Request(next(self._numbers), model, deadline)
-        self._requests[request.number] = request
-        succeeded = False
-        try:
-            self._handle(RequestArrived(request.number, model))
-            deployment = await request.started()
-            arrays = {name: array for name, (array, _) in inputs.items()}
-            outputs = await run_program(deployment, request, arrays, self)
-            succeeded = True
-            return list(zip(deployment.outputs, outputs, strict=True))
-        finally:
-            request.close()
-            del self._requests[request.number]
-            if not succeeded:
-                self._cancel(request)
-            self._handle(RequestEnded(request.number, succeeded))
-
-    def send(self, device: DeviceName, message: bytes, payload_bytes: int) -> None:
-        """Send a frame of a request to a device (see `flexpie.master.inference.Outbox`)."""
-        self.links[device].send(message)
-        self.scattered_bytes += payload_bytes
-
-    def _cancel(self, request: Request) -> None:
-        """Tell every worker that may know the request to forget it."""
-        deployment = request.deployment
-        if deployment is None:
-            return
-        reason = request.end_reason
-        message = encode_frame(deployment.id, request.number, 0, Cancel(reason))
-        for index in deployment.participants:
-            try:
-                self.links[deployment.devices[index]].send(message)
-            except FlexPieError:
-                continue  # a worker that is gone has forgotten everything
-        _log.info(
-            "request ended model=%s deployment=%s request=%d: %s", request.model, deployment.id, request.number, reason
-        )
+        return await self.data.infer(model, inputs, timeout)
 
     # ----------------------------------------------------------------------------------------- links
 
@@ -242,34 +199,16 @@ class Master:
     def link_down(self, device: DeviceName, error: FlexPieError) -> None:
         """See `flexpie.master.links.LinkListener`."""
         refused = error.code is ErrorCode.VERSION_MISMATCH
-        before = self.state.devices[device]
-        known = before.reason, before.state
+        before = dataclasses.replace(self.state.devices[device])
         reason = error.message
         self._handle(DeviceRefused(device, reason) if refused else DeviceLost(device, reason))
         after = self.state.devices[device]
-        if known != (after.reason, after.state):
+        if before.state is not after.state or not before.reason:  # once, not at every attempt to connect
             _log.warning("device %s device=%s: %s", "refused" if refused else "unreachable", device, error)
 
     def frame_arrived(self, device: DeviceName, frame: Frame) -> None:
         """See `flexpie.master.links.LinkListener`."""
-        request = self._requests.get(frame.request_id)
-        if request is None or request.deployment is None or request.deployment.id != frame.deployment_id:
-            return  # it has ended in the meantime
-        match frame.content:
-            case Data(exchange, source):
-                self.gathered_bytes += len(frame.payload)
-                request.deliver(exchange, source, frame.payload)
-            case Failure() as failure:
-                _log.warning(
-                    "request failed device=%s deployment=%s request=%d: %s: %s",
-                    device, frame.deployment_id, frame.request_id, failure.code.value, failure.message,
-                )  # fmt: skip
-                request.fail(failure.error)
-                if failure.code is ErrorCode.DEVICE_UNREACHABLE:
-                    names = [request.deployment.devices[index] for index in request.deployment.participants]
-                    self._handle(*map(DeviceSuspected, names))
-            case Cancel(reason):
-                request.fail(FlexPieError(ErrorCode.CANCELLED, f"Device {device} gave the request up: {reason}."))
+        self.data.frame_arrived(device, frame)
 
     # ---------------------------------------------------------------------------------- instructions
 
@@ -301,10 +240,9 @@ class Master:
             case ScheduleRetry(model, seconds):
                 self._later(seconds, RetryDue(model))
             case StartRequest(request, deployment):
-                self._requests[request].start(self._deployments[deployment])
+                self.data.start(request, self._deployments[deployment])
             case FailRequest(request, failure):
-                if request in self._requests:
-                    self._requests[request].fail(failure.error)
+                self.data.fail(request, failure)
         return None
 
     async def _build(self, start: StartDeployment) -> None:
@@ -345,5 +283,10 @@ class Master:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("defect in the background", exc_info=error)

@@ -10,6 +10,7 @@ import grpc
 from flexpie import __version__
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType, TensorSpec
+from flexpie.master import refusals
 from flexpie.master.admin import next_progress
 from flexpie.master.master import Master
 from flexpie.master.records import ModelRecord, ModelState
@@ -74,11 +75,8 @@ class OpenInferenceServicer:
             record = self._model(request.name, request.version)
             if not record.inputs and not record.outputs:
                 state, reason = self._master.state.describe(record)
-                raise FlexPieError(
-                    ErrorCode.MODEL_NOT_READY,
-                    f"Model {request.name} is not ready ({state.value}): {reason}.",
-                    "Ask again when it is ready.",
-                )
+                soon = state is ModelState.LOADING
+                raise refusals.not_ready(request.name, state.value, reason, soon=soon).error
             return pb.ModelMetadataResponse(
                 name=request.name,
                 versions=[VERSION],

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from flexpie.core.errors import ErrorCode
+from flexpie.master import refusals
 from flexpie.master.events import (
     AbandonDeployment,
     DeploymentFailed,
@@ -54,8 +55,13 @@ PERMANENT = frozenset(
 )
 """Failures that no other set of devices would change."""
 
-MAX_ATTEMPTS = 5
-"""How often a deployment that a device did not answer is tried again with the same devices."""
+PASSING = frozenset({ErrorCode.DEVICE_UNREACHABLE, ErrorCode.SHUTTING_DOWN})
+"""Failures that come and go with a device."""
+
+MAX_ATTEMPTS = 8
+LONGEST_PAUSE_SECONDS = 15.0
+"""How often a deployment that failed for a passing reason is tried again, and after which pauses: half a second, and
+then twice as long each time. Together a minute: as long as workers keep what a master that crashed left on them."""
 
 
 class MasterState:
@@ -139,11 +145,7 @@ class MasterState:
         if not was_connected:
             self._reconsider()
             return
-        failure = Failure(
-            ErrorCode.DEVICE_UNREACHABLE,
-            f"Device {record.name} was lost while it worked on the request: {reason}",
-            "The model is being planned again for the devices that are left; send the request again.",
-        )
+        failure = refusals.device_lost(record.name, reason)
         for model in self.models.values():
             if model.serving and model.serving.needs(record.name):
                 self._fail_all(model.serving.requests, failure)
@@ -200,7 +202,7 @@ class MasterState:
     def _unload(self, model: ModelRecord) -> None:
         model.wanted, model.was_ready, model.retrying, model.failure = False, False, False, None
         name = model.entry.name
-        self._fail_all(model.waiting, Failure(ErrorCode.MODEL_NOT_READY, f"Model {name} was unloaded."))
+        self._fail_all(model.waiting, refusals.unloaded(name))
         self._abandon(model)
         if model.serving:
             self._retire(model.serving)
@@ -263,16 +265,24 @@ class MasterState:
 
     def _give_up(self, model: ModelRecord, deployment: DeploymentRecord, failure: Failure) -> None:
         model.building, model.failure, model.failed_on = None, failure, frozenset(deployment.devices)
-        if failure.code is not ErrorCode.DEVICE_UNREACHABLE:
+        if not self._passes(model, deployment, failure):
             return
-        # Usually the loss of a device is noticed by a peer first; else it passes, or is repeated a few times.
-        for device in deployment.devices:
-            if deployment.needs(device):
-                self._suspect(device)
+        if failure.code is ErrorCode.DEVICE_UNREACHABLE:  # usually a peer notices the loss of a device first
+            for device in deployment.devices:
+                if deployment.needs(device):
+                    self._suspect(device)
         model.attempts += 1
         if model.attempts <= MAX_ATTEMPTS:
             model.retrying = True
-            self._out.append(ScheduleRetry(model.entry.name, 0.5 * 2 ** (model.attempts - 1)))
+            pause = min(0.5 * 2 ** (model.attempts - 1), LONGEST_PAUSE_SECONDS)
+            self._out.append(ScheduleRetry(model.entry.name, pause))
+
+    def _passes(self, model: ModelRecord, deployment: DeploymentRecord, failure: Failure) -> bool:
+        """Whether another attempt on the same devices may succeed."""
+        # The plan fits the devices, so what a worker has no room for is in the way of something else: perhaps only
+        # what another master left there. Who waits for an upload is told at once.
+        in_the_way = failure.code is ErrorCode.OUT_OF_MEMORY and deployment.stage == "build"
+        return failure.code in PASSING or (in_the_way and model.serving is None and (model.kept or model.was_ready))
 
     def _abandon(self, model: ModelRecord) -> None:
         if model.building:
@@ -331,19 +341,14 @@ class MasterState:
 
     def _refusal(self, name: ModelName) -> Failure | None:
         if self.stopping:
-            return _SHUTTING_DOWN
+            return refusals.shutting_down()
         model = self.models.get(name)
         if model is None:
-            known = ", ".join(self.models) or "none"
-            return Failure(ErrorCode.MODEL_NOT_FOUND, f"There is no model {name!r}.", f"Models here: {known}.")
+            return refusals.unknown_model(name, self.models)
         if not model.serving and not self._is_replanned(model):
             return self._not_ready(model)
         if len(self.requests) >= self._max_requests:
-            return Failure(
-                ErrorCode.OVERLOADED,
-                f"{len(self.requests)} requests are in flight, the most that this master takes.",
-                "Send the request again later, or start the master with a higher --max-requests.",
-            )
+            return refusals.overloaded(len(self.requests))
         return None
 
     def _is_replanned(self, model: ModelRecord) -> bool:
@@ -354,10 +359,7 @@ class MasterState:
 
     def _not_ready(self, model: ModelRecord) -> Failure:
         state, reason = self.describe(model)
-        remedy = "Send the request again when it is ready." if state is ModelState.LOADING else ""
-        return Failure(
-            ErrorCode.MODEL_NOT_READY, f"Model {model.entry.name} is not ready ({state.value}): {reason}.", remedy
-        )
+        return refusals.not_ready(model.entry.name, state.value, reason, soon=state is ModelState.LOADING)
 
     def _flush(self, model: ModelRecord) -> None:
         """Start the waiting requests of a model, or fail them when nothing is on its way."""
@@ -365,7 +367,7 @@ class MasterState:
             return
         if model.serving is None:
             if not self._is_replanned(model):
-                self._fail_all(model.waiting, _SHUTTING_DOWN if self.stopping else self._not_ready(model))
+                self._fail_all(model.waiting, refusals.shutting_down() if self.stopping else self._not_ready(model))
             return
         if any(self.devices[device].suspected for device in self._participants(model.serving)):
             return
@@ -409,13 +411,8 @@ class MasterState:
             self._flush(model)
 
     def _finish(self) -> None:
-        self._fail_all(list(self.requests), _SHUTTING_DOWN)
+        self._fail_all(list(self.requests), refusals.shutting_down())
         for model in self.models.values():
             if model.serving:
                 self._retire(model.serving)
                 model.serving = None
-
-
-_SHUTTING_DOWN = Failure(
-    ErrorCode.SHUTTING_DOWN, "The master is shutting down.", "Send the request to a running master."
-)

@@ -75,8 +75,8 @@ def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterS
         requests_in_flight=len(master.state.requests),
         requests_done=master.state.requests_done,
         requests_failed=master.state.requests_failed,
-        scattered_bytes=master.scattered_bytes,
-        gathered_bytes=master.gathered_bytes,
+        scattered_bytes=master.data.scattered_bytes,
+        gathered_bytes=master.data.gathered_bytes,
     )
 
 

@@ -296,7 +296,7 @@ def test_a_deployment_that_a_device_did_not_answer_is_tried_a_few_times() -> Non
     story.tell(DeviceLost("b", "gone"), RequestArrived(1, "cat"))
     failure = Failure(ErrorCode.DEVICE_UNREACHABLE, "a cannot be reached.")
     for attempt in range(MAX_ATTEMPTS):
-        retry = ScheduleRetry("cat", 0.5 * 2**attempt)
+        retry = ScheduleRetry("cat", min(0.5 * 2**attempt, 15))
         assert story.tell(DeploymentFailed(str(attempt + 2), failure)) == [Probe("a"), retry]
         assert story.model() == (ModelState.LOADING, "trying again: a cannot be reached.")
         told = story.tell(DeviceAnswered("a"), RetryDue("cat"))
@@ -305,6 +305,19 @@ def test_a_deployment_that_a_device_did_not_answer_is_tried_a_few_times() -> Non
     assert story.failures(last) == [(1, ErrorCode.MODEL_NOT_READY)]
     assert story.model() == (ModelState.FAILED, "a cannot be reached.")
     assert story.tell(RetryDue("cat")) == []
+
+
+def test_room_on_a_worker_is_waited_for_when_the_model_must_be_served() -> None:
+    story = Story("a")
+    story.tell(ModelRequested(CAT, kept=True), ModelRequested(DOG), DeviceConnected("a"))
+    failure = Failure(ErrorCode.OUT_OF_MEMORY, "a is full.")
+    story.tell(DeploymentPlanned("1", PlanSummary(("a",))), StageReached("1", "build", 0, 1, "devices"))
+    told = story.tell(DeploymentFailed("1", failure))
+    assert told == [ScheduleRetry("cat", 0.5), StartDeployment("2", DOG, ("a",))]
+    story.tell(DeploymentPlanned("2", PlanSummary(("a",))), StageReached("2", "build", 0, 1, "devices"))
+    assert story.tell(DeploymentFailed("2", failure)) == [], "who uploads a model is told at once"
+    assert story.model("dog") == (ModelState.FAILED, "a is full.")
+    assert story.tell(RetryDue("cat")) == [StartDeployment("3", CAT, ("a",))]
 
 
 # --------------------------------------------------------------------------------------- unload and stop

@@ -1,0 +1,49 @@
+"""Why a request is not answered, and what the user can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flexpie.core.errors import ErrorCode
+from flexpie.wire.framing import Failure
+
+
+def unknown_model(name: str, known: Iterable[str]) -> Failure:
+    """No model has this name."""
+    return Failure(
+        ErrorCode.MODEL_NOT_FOUND, f"There is no model {name!r}.", f"Models here: {', '.join(known) or 'none'}."
+    )
+
+
+def not_ready(name: str, state: str, reason: str, *, soon: bool) -> Failure:
+    """The model cannot be asked now; `soon` tells whether it is on its way."""
+    remedy = "Send the request again when it is ready." if soon else ""
+    return Failure(ErrorCode.MODEL_NOT_READY, f"Model {name} is not ready ({state}): {reason}.", remedy)
+
+
+def unloaded(name: str) -> Failure:
+    """The model was unloaded while the request waited."""
+    return Failure(ErrorCode.MODEL_NOT_READY, f"Model {name} was unloaded.")
+
+
+def overloaded(requests: int) -> Failure:
+    """As many requests as allowed are in flight."""
+    return Failure(
+        ErrorCode.OVERLOADED,
+        f"{requests} requests are in flight, the most that this master takes.",
+        "Send the request again later, or start the master with a higher --max-requests.",
+    )
+
+
+def device_lost(name: str, reason: str) -> Failure:
+    """A device that works on the request is gone."""
+    return Failure(
+        ErrorCode.DEVICE_UNREACHABLE,
+        f"Device {name} was lost while it worked on the request: {reason}",
+        "The model is being planned again for the devices that are left; send the request again.",
+    )
+
+
+def shutting_down() -> Failure:
+    """The master takes no more requests."""
+    return Failure(ErrorCode.SHUTTING_DOWN, "The master is shutting down.", "Send the request to a running master.")
