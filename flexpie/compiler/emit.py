@@ -110,14 +110,14 @@ class _SubgraphWriter:
         original = self._model.nodes[operator.name]
         inputs: list[str] = []
         for index, name in enumerate(operator.inputs):
+            if index in form.dropped:
+                continue
             if index in form.constants:
                 local = self._integers(f"{operator.name}/{index}", form.constants[index])
             elif not name:
                 local = ""
             else:
                 region = part.needed[index]
-                if region is None and _is_variadic(original, index):
-                    continue
                 local = "" if region is None else self._input(name, region)
             if index < len(original.input):  # the others are captured by sub-graphs under their own names
                 inputs.append(local)
@@ -205,13 +205,6 @@ def _forget_shape(kind: onnx.TypeProto) -> None:
             _forget_shape(kind.sequence_type.elem_type)
         case "optional_type":
             _forget_shape(kind.optional_type.elem_type)
-
-
-def _is_variadic(node: onnx.NodeProto, index: int) -> bool:
-    """Whether an input belongs to the operator's open-ended list, so that it can be left away altogether."""
-    formal = onnx.defs.get_schema(node.op_type, domain=node.domain).inputs
-    last = formal[min(index, len(formal) - 1)]
-    return bool(last.option == onnx.defs.OpSchema.FormalParameterOption.Variadic)
 
 
 def _set_attributes(node: onnx.NodeProto, changes: Mapping[str, AttributeValue | None]) -> None:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Set as AbstractSet
 
 from flexpie.core.region import Interval, Region
-from flexpie.core.rules.base import BoundOperator, CopyRule, Regions, Rule, has_elements, sole, whole_inputs
+from flexpie.core.rules.base import BoundOperator, CopyRule, LocalForm, Regions, Rule, has_elements, sole, whole_inputs
 
 
 class SameShapeRule(Rule):
@@ -62,7 +62,7 @@ class ConcatRule(CopyRule):
         return bound.output().size > 0 and "axis" in bound.operator.attributes
 
     def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
-        """What each input has of the region; None where nothing: the local node leaves that input out."""
+        """What each input has of the region; None where nothing."""
         region = sole(produced)
         axis = bound.integer("axis", 1) % len(region)
         start, found = 0, list[Region | None]()
@@ -73,6 +73,10 @@ class ConcatRule(CopyRule):
             found.append(region.with_axis(axis, own) if common.length else None)
             start += length
         return tuple(found)
+
+    def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
+        """Without the inputs of which nothing is needed."""
+        return LocalForm(dropped=frozenset(index for index, region in enumerate(needed) if region is None))
 
 
 class CumSumRule(SameShapeRule):

@@ -71,6 +71,9 @@ class LocalForm:
     yields: Mapping[int, Region] = field(default_factory=dict)
     """Outputs (by index) of which the node yields more than `produced`: the region that it yields, in the
     coordinates of the whole tensor (it may reach beyond). A Slice behind the node keeps exactly `produced`."""
+    dropped: frozenset[int] = frozenset()
+    """Inputs (by index) that the node goes without, so that later ones move up: members of an open-ended list of
+    which nothing is needed."""
 
 
 class Rule(ABC):

@@ -187,9 +187,10 @@ def _check_regions(bound: BoundOperator, wanted: Regions, produced: Regions, nee
         assert want is None or (made is not None and made.contains(want)), f"{made} without {want}"
     for index in form.constants:
         assert index >= len(needed) or needed[index] is None, f"input {index} is replaced, yet needed"
+    assert all(needed[index] is None for index in form.dropped), "an input is dropped, yet needed"
     for index, more in form.yields.items():
         part = produced[index]
-        assert part is not None, f"output {index} is cut, yet not there"
+        assert part is not None, f"output {index} is cut, yet not wanted"
         assert more.contains(part), f"output {index}: {part} cannot be cut from {more}"
 
 
@@ -214,8 +215,7 @@ def _run_local(case: Case, produced: Regions, needed: Regions, form: LocalForm) 
     inputs += [None] * (max(form.constants, default=-1) + 1 - len(inputs))
     for index, constant in sorted(form.constants.items()):
         inputs[index] = vector(*constant)
-    if case.op_type == "Concat":  # whoever builds the subgraph drops parts that are not needed
-        inputs = [array for array in inputs if array is not None]
+    inputs = [array for index, array in enumerate(inputs) if index not in form.dropped]
     del node.input[:]
     node.input.extend("" if array is None else f"i{index}" for index, array in enumerate(inputs))
     for index, region in enumerate(produced):
