@@ -14,10 +14,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from flexpie import __version__
+from flexpie.cli.health_command import health
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER, BlobRef, Send
 from flexpie.wire.framing import Data, Failure, encode_frame
@@ -140,6 +142,16 @@ def test_health_and_reflection(pair: tuple[Daemon, Daemon]) -> None:
         (listed,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=30)
         services = {service.name for service in listed.list_services_response.service}
         assert services >= {"flexpie.wire.v1.WorkerService", "flexpie.wire.v1.PeerService", "grpc.health.v1.Health"}
+
+
+def test_the_health_command_asks_a_daemon(pair: tuple[Daemon, Daemon]) -> None:
+    good = CliRunner().invoke(health, [pair[0].address])
+    assert (good.exit_code, good.stdout) == (0, "serving\n")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        bad = CliRunner().invoke(health, [f"127.0.0.1:{deaf.getsockname()[1]}"])
+    assert bad.exit_code == 1
+    assert bad.stderr.startswith("unreachable: 127.0.0.1:")
 
 
 def test_a_restarted_worker_is_the_same_and_keeps_its_blobs(tmp_path: Path, deployment: str) -> None:
