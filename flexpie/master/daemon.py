@@ -13,8 +13,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from flexpie import pipeline
 from flexpie.master.admin import MasterServicer
 from flexpie.master.cluster_file import ClusterFile
+from flexpie.master.deploying import Pipeline
 from flexpie.master.health import HealthServicer
 from flexpie.master.master import Master, Settings
 from flexpie.master.open_inference import OpenInferenceServicer
@@ -69,7 +71,9 @@ def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
     return server
 
 
-async def serve(file: ClusterFile, options: DaemonOptions, announce: Callable[[str], None]) -> None:
+async def serve(
+    file: ClusterFile, options: DaemonOptions, announce: Callable[[str], None], planning: Pipeline = pipeline
+) -> None:
     """Run the master until a signal asks it to stop.
 
     `announce` is given ``host:port`` once the server listens. SIGTERM and the first SIGINT let requests in flight
@@ -78,7 +82,7 @@ async def serve(file: ClusterFile, options: DaemonOptions, announce: Callable[[s
     stop = asyncio.Event()
     _on_signals(stop)
     check_exposure(options.host, options.insecure)
-    master = Master(file, options.settings)
+    master = Master(file, options.settings, planning)
     server = make_server(master, options)
     try:
         address = listen(server, options.host, options.port)
@@ -91,6 +95,8 @@ async def serve(file: ClusterFile, options: DaemonOptions, announce: Callable[[s
     finally:
         await server.stop(GOODBYE_SECONDS)
     _log.info("stopped")
+    if master.planning:
+        os._exit(0)  # Python would wait for the thread, which nobody needs any more
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from flexpie.compiler import Blob, ImportedModel
 from flexpie.core.cluster import Cluster
@@ -35,6 +36,7 @@ from flexpie.wire.codec import program_to_proto
 from flexpie.wire.open_inference_tensors import DATATYPES
 from flexpie.wire.v1 import worker_pb2
 
+_Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ class Deployer:
     report: Callable[[Event], object]
     imports: dict[ModelName, asyncio.Task[ImportedModel]] = field(default_factory=dict)
     """A model is read once, however often it is planned."""
+    threads: set[int] = field(default_factory=set)
+    """Identities of threads that import, plan or compile; nothing can interrupt them."""
 
     async def deploy(self, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Deployment:
         """Deploy a model; reports every stage but the last, `DeploymentReady`, which is the caller's.
@@ -87,15 +91,27 @@ class Deployer:
         model = await self._import(start)
         cluster = usable_cluster(self.cluster, start, memory)
         self.report(StageReached(start.deployment, "plan"))
-        result = await asyncio.to_thread(self.pipeline.plan_model, model, cluster, start.entry.scheme)
+        result = await self._in_thread(self.pipeline.plan_model, model, cluster, start.entry.scheme)
         _log.info("planned model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
         self.report(StageReached(start.deployment, "compile"))
-        compiled = await asyncio.to_thread(self.pipeline.compile_plan, model, result.plan)
+        compiled = await self._in_thread(self.pipeline.compile_plan, model, result.plan)
         deployment = _deployment(start, model.graph, compiled)
         self.report(DeploymentPlanned(start.deployment, summarize(model.graph, result, deployment)))
         pushed = await self._push(deployment, compiled)
         resident = await self._build(deployment, compiled)
         return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
+
+    async def _in_thread(
+        self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result:
+        def run() -> _Result:
+            self.threads.add(threading.get_ident())
+            try:
+                return work(*args, **kwargs)
+            finally:
+                self.threads.discard(threading.get_ident())
+
+        return await asyncio.to_thread(run)
 
     def forget(self, model: ModelName) -> None:
         """Drop what was read of a model."""
@@ -104,7 +120,7 @@ class Deployer:
     async def _import(self, start: StartDeployment) -> ImportedModel:
         entry = start.entry
         if entry.name not in self.imports:
-            reading = asyncio.to_thread(self.pipeline.import_file, entry.path, entry.input_shapes, entry.name)
+            reading = self._in_thread(self.pipeline.import_file, entry.path, entry.input_shapes, entry.name)
             self.imports[entry.name] = asyncio.create_task(reading)
         self.report(StageReached(start.deployment, "import"))
         try:

@@ -119,6 +119,11 @@ class Master:
         for cleanup in self._cleanups.values():
             cleanup()
 
+    @property
+    def planning(self) -> bool:
+        """Whether a model is being imported, planned or compiled; nothing can interrupt that."""
+        return bool(self._deployer.threads)
+
     async def changed(self, timeout_seconds: float | None = None) -> None:
         """Wait until something about devices, models or the end of requests changes, or the time is over."""
         with contextlib.suppress(asyncio.TimeoutError):
