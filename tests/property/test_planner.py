@@ -1,0 +1,231 @@
+"""The planner against independent solvers, on random small graphs and random costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from flexpie.core.cluster import Cluster
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.exchange import copies_for
+from flexpie.core.footprint import owned_at_end, segment_footprints
+from flexpie.core.graph import LayerGraph
+from flexpie.core.plan import Segment
+from flexpie.core.program import MASTER
+from flexpie.core.region import Region
+from flexpie.core.scheme import REPLICATED, SPLITTING, single
+from flexpie.planner.candidates import Candidate
+from flexpie.planner.cost import CostModel, work_of
+from flexpie.planner.evaluation import evaluate
+from flexpie.planner.memory import memory_needs
+from flexpie.planner.planning import PlanningResult, make_plan
+from flexpie.planner.search import search
+from flexpie.planner.table import cost_table
+from tests.conftest import LONG
+from tests.random_plans import plans
+from tests.unit.planner.graphs import GraphWriter, RandomCostModel, cluster_of
+
+_SLOW_DATA = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+Boxes = Mapping[int, tuple[Region, ...]]
+
+
+class BruteForce:
+    """Tries every sequence of segments with every candidate. Shares with the planner only the region calculus."""
+
+    def __init__(self, graph: LayerGraph, devices: int, candidates: Sequence[Candidate], model: CostModel) -> None:
+        self.graph, self.devices, self.candidates, self.model = graph, devices, candidates, model
+        self.best = math.inf
+        self._known: dict[tuple[int, int, int], float] = {}
+
+    def seconds(self) -> float:
+        """The least predicted time of all plans."""
+        whole = {name: self.graph.tensors[name].whole for name in self.graph.inputs}
+        owners = {name: {MASTER: region} for name, region in whole.items()}
+        boxes: dict[str, Boxes] = {name: {MASTER: (region,)} for name, region in whole.items()}
+        self._explore(0, owners, boxes, 0.0)
+        return self.best
+
+    def _explore(
+        self, first: int, owners: Mapping[str, Mapping[int, Region]], boxes: Mapping[str, Boxes], seconds: float
+    ) -> None:
+        layers = len(self.graph.layers)
+        if first == layers:
+            needs = [(MASTER, name, self.graph.tensors[name].whole) for name in self.graph.outputs]
+            self.best = min(self.best, seconds + self._exchange(needs, owners, boxes))
+            return
+        for stop in range(first + 1, layers + 1):
+            for number, (scheme, shares) in enumerate(self.candidates):
+                footprints = segment_footprints(self.graph, first, stop, scheme, shares)
+                needs = [(d, t, r) for d, footprint in enumerate(footprints) for t, r in footprint.wanted.items()]
+                cost = self._exchange(needs, owners, boxes) + self._compute(first, stop, number)
+                after = {name: dict(held) for name, held in boxes.items()}
+                for device, name, region in needs:
+                    after[name][device] = (*after[name].get(device, ()), region)
+                owned = owned_at_end(self.graph, first, stop, scheme, shares)
+                for name in owned:
+                    after[name] = {d: (fp.held[name],) for d, fp in enumerate(footprints) if name in fp.held}
+                new_owners = {n: {d: r for d, r in enumerate(regions) if r is not None} for n, regions in owned.items()}
+                self._explore(stop, {**owners, **new_owners}, after, seconds + cost)
+
+    def _exchange(
+        self,
+        needs: Sequence[tuple[int, str, Region]],
+        owners: Mapping[str, Mapping[int, Region]],
+        boxes: Mapping[str, Boxes],
+    ) -> float:
+        nbytes = np.zeros((self.devices + 1,) * 2)
+        for device, name, region in needs:
+            for copy in copies_for(name, device, region, boxes[name].get(device, ()), owners[name]):
+                nbytes[copy.source, device] += copy.region.size * self.graph.tensors[name].dtype.itemsize
+        return float(self.model.exchange_seconds(nbytes))
+
+    def _compute(self, first: int, stop: int, candidate: int) -> float:
+        key = (first, stop, candidate)
+        if key not in self._known:
+            scheme, shares = self.candidates[candidate]
+            footprints = segment_footprints(self.graph, first, stop, scheme, shares)
+            self._known[key] = max(
+                float(np.sum(self.model.compute_seconds(d, [work_of(self.graph, part) for part in footprint.parts])))
+                for d, footprint in enumerate(footprints)
+            )
+        return self._known[key]
+
+
+@st.composite
+def graphs(draw: st.DrawFn, longest: int = 5) -> LayerGraph:
+    """Chains, branches, residual connections, strides, operators without a rule, several inputs and outputs."""
+    random = draw(st.randoms(use_true_random=False))
+    writer = GraphWriter()
+    size = random.randint(3, 8)
+    images = [writer.input(1, random.randint(1, 4), size, size) for _ in range(random.choice((1, 1, 2)))]
+    for _ in range(random.randint(2, longest)):
+        image = random.choice(images[-2:])
+        others = [name for name in images if writer.tensors[name].shape == writer.tensors[image].shape]
+        step = random.choice(("conv", "conv", "pointwise", "depthwise", "stride", "relu", "add", "add", "mystery"))
+        if step == "add":
+            images.append(writer.add(image, random.choice(others)))
+        elif step == "relu":
+            images.append(writer.relu(image))
+        elif step == "mystery":
+            images.append(writer.unknown(image))
+        else:
+            kernel, stride = (1, 1) if step == "pointwise" else (3, 2 if step == "stride" else 1)
+            images.append(writer.conv(image, random.randint(1, 4), kernel, stride, depthwise=step == "depthwise"))
+    produced = [name for name in images if name not in writer.inputs]
+    return writer.graph(*dict.fromkeys([produced[-1], *(name for name in produced if random.random() < 0.15)]))
+
+
+@st.composite
+def candidate_sets(draw: st.DrawFn, devices: int) -> list[Candidate]:
+    """A few schemes with uneven shares, some devices alone, often all replicated."""
+    random = draw(st.randoms(use_true_random=False))
+    found: list[Candidate] = []
+    for _ in range(random.randint(1, 3)):
+        shares = tuple(random.choice((0.0, 0.5, 1.0, 1.0, 2.0)) for _ in range(devices))
+        found.append((random.choice(SPLITTING), shares if any(shares) else (1.0,) * devices))
+    if random.random() < 0.8:
+        found.append((REPLICATED, (1.0,) * devices))
+    alone = [(single(d), tuple(float(i == d) for i in range(devices))) for d in range(devices)]
+    return list(dict.fromkeys([*found, *(choice for choice in alone if random.random() < 0.5)]))
+
+
+@st.composite
+def cost_models(draw: st.DrawFn, devices: int) -> RandomCostModel:
+    """From free messages to dear ones, from free computing to dear one."""
+    return RandomCostModel(
+        devices,
+        draw(st.integers(0, 2**16)),
+        equal=draw(st.booleans()),
+        message_seconds=draw(st.sampled_from((0.0, 0.1, 1.0, 10.0))),
+        byte_seconds=draw(st.sampled_from((0.0, 1e-4, 1e-3, 1e-2))),
+        flop_seconds=draw(st.sampled_from((0.0, 1e-5, 1e-4, 1e-3))),
+    )
+
+
+@settings(max_examples=1500 if LONG else 80, suppress_health_check=_SLOW_DATA)
+@given(st.data())
+def test_the_search_finds_what_trying_everything_finds(data: st.DataObject) -> None:
+    graph = data.draw(graphs())
+    devices = data.draw(st.integers(2, 3))
+    model = data.draw(cost_models(devices))
+    table = cost_table(graph, devices, data.draw(candidate_sets(devices)), model)
+    kinds = len(table.candidates)
+    assume(kinds * (1 + kinds) ** (len(graph.layers) - 1) <= 3000)
+    result = search(table, most_transitions=10**9)
+    found = evaluate(graph, cluster_of(*[1.0] * devices), result.segments, model).predicted_seconds
+    best = BruteForce(graph, devices, table.candidates, model).seconds()
+    tolerance = 1e-6 * best + 1e-6  # equal plans are told apart by a little per segment
+    assert found == pytest.approx(result.seconds, abs=tolerance)
+    assert found >= best - tolerance
+    if result.exact:
+        assert found <= best + tolerance
+
+
+@settings(max_examples=300 if LONG else 40, suppress_health_check=_SLOW_DATA)
+@given(st.data())
+def test_a_plan_is_never_predicted_slower_than_one_device_or_any_other_plan_in_its_space(data: st.DataObject) -> None:
+    graph = data.draw(graphs(longest=8))
+    devices = data.draw(st.integers(1, 4))
+    cluster = cluster_of(*data.draw(st.lists(st.sampled_from((0.1, 0.2, 1.0)), min_size=devices, max_size=devices)))
+    model = data.draw(cost_models(devices))
+    result = make_plan(graph, cluster, cost_model=model)
+    assert result.plan.predicted_seconds <= result.single_device.predicted_seconds * (1 + 1e-9)
+    assert result.plan == evaluate(graph, cluster, result.plan.segments, model)
+    for scheme in ("InH", "OutC", "Replicated"):
+        forced = make_plan(graph, cluster, scheme=scheme, cost_model=model).plan
+        assert not result.exact or result.plan.predicted_seconds <= forced.predicted_seconds + 1e-6
+    _assert_runs_every_layer(graph, result.plan.segments)
+
+
+def _assert_runs_every_layer(graph: LayerGraph, segments: Sequence[Segment]) -> None:
+    assert [segment.first for segment in segments] == [0, *(segment.stop for segment in segments[:-1])]
+    assert segments[-1].stop == len(graph.layers)
+    assert all(max(segment.shares) > 0 for segment in segments)
+
+
+@settings(max_examples=200 if LONG else 40, suppress_health_check=_SLOW_DATA)
+@given(st.data())
+def test_a_plan_fits_the_budgets_or_the_numbers_say_why_not(data: st.DataObject) -> None:
+    graph = data.draw(graphs(longest=5))
+    devices = data.draw(st.integers(1, 3))
+    whole = memory_needs(graph, [Segment(0, len(graph.layers), single(0), (1.0,))], 1)[0].total
+    budgets = [data.draw(st.sampled_from((None, whole, whole * 2 // 3, whole // 2, 1))) for _ in range(devices)]
+    cluster = cluster_of(*[1.0] * devices, memory=budgets)
+    result = _plan_or_error(graph, cluster, data.draw(cost_models(devices)))
+    if isinstance(result, FlexPieError):
+        assert result.code is ErrorCode.OUT_OF_MEMORY
+        assert "needs" in result.message
+        assert all(budget is not None and budget < whole for budget in budgets)
+        return
+    for need, budget in zip(memory_needs(graph, result.plan.segments, devices), budgets, strict=True):
+        assert budget is None or need.total <= budget
+
+
+def _plan_or_error(graph: LayerGraph, cluster: Cluster, model: CostModel) -> PlanningResult | FlexPieError:
+    try:
+        return make_plan(graph, cluster, cost_model=model)
+    except FlexPieError as error:
+        return error
+
+
+@settings(max_examples=300 if LONG else 40, suppress_health_check=_SLOW_DATA)
+@given(st.data())
+def test_any_given_plan_can_be_evaluated(data: st.DataObject) -> None:
+    graph = data.draw(graphs(longest=8))
+    devices = data.draw(st.integers(1, 4))
+    segments = data.draw(plans(graph, devices)).segments
+    cluster = cluster_of(*[1.0] * devices)
+    model = data.draw(cost_models(devices))
+    plan = evaluate(graph, cluster, segments, model)
+    parts = sum(cost.exchange_seconds + max(cost.compute_seconds) for cost in plan.costs) + plan.gather_seconds
+    assert plan.predicted_seconds == pytest.approx(parts)
+    assert len(plan.costs) == len(segments)
+    for segment, cost in zip(segments, plan.costs, strict=True):
+        idle = [device for device in range(devices) if segment.shares[device] == 0]
+        assert all(cost.compute_seconds[device] == 0 for device in idle)
