@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flexpie.cli.console import json_option, print_json, reporting, scheme_option, shape_option
+from flexpie.core.work import work_shares
 
 if TYPE_CHECKING:
     from flexpie.core.cluster import Cluster
@@ -44,6 +45,7 @@ def plan(
 def plan_summary(graph: LayerGraph, cluster: Cluster, result: PlanningResult, search_seconds: float) -> dict[str, Any]:
     """The plan as one JSON object; times in seconds."""
     plan = result.plan
+    work = work_shares(graph, plan)
     return {
         "model": graph.name,
         "devices": [cluster.devices[index].name for index in plan.participants],
@@ -51,6 +53,8 @@ def plan_summary(graph: LayerGraph, cluster: Cluster, result: PlanningResult, se
         "single_device_seconds": result.single_device.predicted_seconds,
         "search_seconds": search_seconds,
         "gather_seconds": plan.gather_seconds,
+        "split_share": work.split,
+        "redundant_share": work.redundant,
         "reason": result.reason,
         "segments": [
             {
@@ -91,6 +95,11 @@ def _print_plan(graph: LayerGraph, cluster: Cluster, result: PlanningResult, sea
     console.print(
         f"Predicted: {plan.predicted_seconds * 1e3:.1f} ms; the best single device alone: "
         f"{result.single_device.predicted_seconds * 1e3:.1f} ms. Planned in {search_seconds:.2f} s.",
+        highlight=False,
+    )
+    work = work_shares(graph, plan)
+    console.print(
+        f"{work.split:.1%} of the multiply-adds are split; {work.redundant:.1%} more are done than unsplit.",
         highlight=False,
     )
     console.print(result.reason, highlight=False)
