@@ -13,7 +13,7 @@ from flexpie.worker.request import Slot
 class Limits:
     """Bounds of a worker."""
 
-    requests: int = 64
+    requests: int = 256
     """In flight at once."""
     buffered_bytes: int = 512 * 1024 * 1024
     """Of payloads that wait for their step."""
