@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from flexpie.compiler.imported import ImportedModel
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.grain import with_grains
 from flexpie.core.graph import AttributeValue, Constant, Layer, LayerGraph, Operator, Reals
 from flexpie.core.rules import bind, rule_for
 from flexpie.core.tensor import ElementType, TensorSpec
@@ -57,7 +58,7 @@ def build_graph(model: ir.Model, types: Mapping[str, onnx.TypeProto], name: str,
         digest=digest,
     )
     known = {key: kind for key, kind in opaque.items() if kind is not None}
-    graph = join_untyped(link(graph), opaque.keys() - known.keys())
+    graph = with_grains(join_untyped(link(graph), opaque.keys() - known.keys()))
     return ImportedModel(graph, nodes, weights, known, dict(model.opset_imports), model.ir_version)
 
 

@@ -78,9 +78,8 @@ def owned_at_end(
     graph: LayerGraph, first: int, stop: int, scheme: Scheme, shares: tuple[float, ...]
 ) -> Mapping[str, tuple[Region | None, ...]]:
     """The region of every output of a segment that each device owns under its scheme."""
-    return {
-        name: owned_regions(scheme, graph.tensors[name].shape, shares) for name in crossing_tensors(graph, first, stop)
-    }
+    specs = [graph.tensors[name] for name in crossing_tensors(graph, first, stop)]
+    return {spec.name: owned_regions(scheme, spec.shape, shares, spec.grain) for spec in specs}
 
 
 def segment_footprints(

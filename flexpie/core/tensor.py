@@ -77,6 +77,8 @@ class TensorSpec:
     opaque: bool = False
     """Whether the shape depends on the data, or it is no tensor at all. Such a value is never cut: planning and
     slicing see a scalar, whose only region is the whole, and only the value itself tells what it is."""
+    grain: Shape = ()
+    """Step in which each axis is best divided (`flexpie.core.grain`); empty where that is 1 on every axis."""
 
     @property
     def size(self) -> int:

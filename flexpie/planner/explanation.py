@@ -13,6 +13,7 @@ _DIVISION = {
     SchemeKind.IN_W: "cut by columns",
     SchemeKind.OUT_C: "cut by output channels",
     SchemeKind.GRID_2D: "cut into a grid",
+    SchemeKind.BATCH: "cut along the batch",
     SchemeKind.REPLICATED: "computed by every device",
 }
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")

@@ -13,7 +13,7 @@ from flexpie.core.scheme import REPLICATED, owned_regions
 from flexpie.planner.candidates import Candidate
 from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.layouts import NOTHING, Layout
-from flexpie.planner.steps import LayerSteps
+from flexpie.planner.steps import LayerSteps, Step
 
 _PATIENCE = 4
 """Cuts at which all is replicated that growth passes in search of one where a split is proven to lose nothing."""
@@ -86,7 +86,8 @@ class Growth:
 
     def _owned(self, name: str, candidate: Candidate) -> Layout:
         scheme, shares = candidate
-        return (*owned_regions(scheme, self.graph.tensors[name].shape, shares), None)
+        spec = self.graph.tensors[name]
+        return (*owned_regions(scheme, spec.shape, shares, spec.grain), None)
 
     def _with_arising_sets(self, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         """The candidates, and replicated ones for sets of devices that only arise where a division leaves some
@@ -157,16 +158,23 @@ class Growth:
 
     def _reads_all(self, layer: int, name: str, devices: frozenset[int]) -> bool:
         """Whether a layer, computed whole by some devices, reads all of a tensor."""
-        if name not in self.steps.activations[layer]:
+        step = self._whole_step(layer, devices)
+        if step is None or name not in self.steps.activations[layer]:
             return False
-        produced = self.graph.layers[layer].produced
-        wanted = tuple(
-            self.whole_on(tensor, devices) if self.graph.last_use(tensor) > layer else NOTHING for tensor in produced
-        )
-        if all(layout == NOTHING for layout in wanted):
-            return False
-        needed = self.steps.steps[self.steps.step(layer, wanted)].needed
-        return needed[self.steps.activations[layer].index(name)] == self.whole_on(name, devices)
+        return step.needed[self.steps.activations[layer].index(name)] == self.whole_on(name, devices)
+
+    def _whole_step(self, layer: int, devices: frozenset[int]) -> Step | None:
+        """What it takes that some devices compute all of a layer; None where nobody wants anything of it."""
+        used = [name if self.graph.last_use(name) > layer else "" for name in self.graph.layers[layer].produced]
+        if not any(used):
+            return None
+        wanted = tuple(self.whole_on(name, devices) if name else NOTHING for name in used)
+        return self.steps.steps[self.steps.step(layer, wanted)]
+
+    def whole_weight_bytes(self, layer: int) -> int:
+        """Bytes of weights that computing all of a layer takes."""
+        step = self._whole_step(layer, frozenset({0}))
+        return 0 if step is None else step.weight_bytes[0]
 
     def take_in(self, grown: Grown, first: int, owned: Mapping[str, int]) -> None:
         """Make the segment one layer longer."""
