@@ -21,6 +21,10 @@ from flexpie.wire.tensors import Array
 _log = logging.getLogger(__name__)
 
 
+class _DeviceLeavingError(FlexPieError):
+    """A worker that is shutting down did not take the request."""
+
+
 class FrameLink(Protocol):
     """The part of a `WorkerLink` that carries frames."""
 
@@ -45,8 +49,21 @@ class DataPlane:
     async def infer(
         self, model: ModelName, inputs: Mapping[str, tuple[Array, ElementType]], timeout_seconds: float
     ) -> list[tuple[TensorSpec, Array]]:
-        """Answer a request whose inputs fit the model; raises the FlexPieError that ends it."""
+        """Answer a request whose inputs fit the model; raises the FlexPieError that ends it.
+
+        A request that a worker would not take because it is shutting down is begun again: with the devices that stay
+        it can be answered, and nobody but us has noticed.
+        """
         deadline = asyncio.get_running_loop().time() + min(timeout_seconds, MAX_TIMEOUT_SECONDS)
+        while True:
+            try:
+                return await self._attempt(model, inputs, deadline)
+            except _DeviceLeavingError:
+                continue
+
+    async def _attempt(
+        self, model: ModelName, inputs: Mapping[str, tuple[Array, ElementType]], deadline: float
+    ) -> list[tuple[TensorSpec, Array]]:
         request = Request(next(self._numbers), model, deadline)
         self.requests[request.number] = request
         succeeded = False
@@ -91,8 +108,9 @@ class DataPlane:
             case Failure(code, message) as failure:
                 where = f"device={device} deployment={deployment.id} request={request.number}"
                 _log.warning("request failed %s: %s: %s", where, code.value, message)
-                request.fail(failure.error)
-                if code is ErrorCode.DEVICE_UNREACHABLE:
+                leaving = code is ErrorCode.SHUTTING_DOWN
+                request.fail(_DeviceLeavingError(code, message) if leaving else failure.error)
+                if leaving or code is ErrorCode.DEVICE_UNREACHABLE:  # of itself, or of a peer
                     for index in deployment.participants:
                         self._tell(DeviceSuspected(deployment.devices[index]))
             case Cancel(reason):

@@ -82,6 +82,13 @@ class DeviceAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLeft:
+    """A worker is shutting down: it finishes its requests and takes no new ones."""
+
+    device: DeviceName
+
+
+@dataclass(frozen=True, slots=True)
 class GraceEnded:
     """The time in which devices may connect before the first plan is over."""
 
@@ -188,6 +195,7 @@ Event = (
     | DeviceRefused
     | DeviceSuspected
     | DeviceAnswered
+    | DeviceLeft
     | GraceEnded
     | ModelRequested
     | UnloadRequested

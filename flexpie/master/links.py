@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flexpie import __version__
 from flexpie.compiler import Blob
@@ -38,6 +41,15 @@ _EXCHANGE = "/flexpie.wire.v1.PeerService/Exchange"
 
 _Reply = TypeVar("_Reply")
 _log = logging.getLogger(__name__)
+
+
+class Presence(enum.Enum):
+    """What a probe finds."""
+
+    SERVING = "serving"
+    LEAVING = "leaving"
+    """It finishes its requests and takes no new ones."""
+    GONE = "gone"
 
 
 class LinkListener(Protocol):
@@ -104,17 +116,19 @@ class WorkerLink:
             )
         self._connected().outgoing.put_nowait(message)
 
-    async def probe(self) -> bool:
+    async def probe(self) -> Presence:
         """Ask whether the worker is there; when it does not answer the connection is given up."""
         session = self._session
         if session is None:
-            return False
+            return Presence.GONE
         try:
-            await session.call(session.stub.WorkerStatus(worker_pb2.WorkerStatusRequest(), timeout=PROBE_SECONDS))
+            request = health_pb2.HealthCheckRequest()
+            reply = await session.call(session.health.Check(request, timeout=PROBE_SECONDS))
         except FlexPieError as error:
             session.end(error)
-            return False
-        return True
+            return Presence.GONE
+        serving = reply.status == health_pb2.HealthCheckResponse.SERVING
+        return Presence.SERVING if serving else Presence.LEAVING
 
     async def missing(self, blobs: Sequence[Blob]) -> list[Blob]:
         """Those of the blobs that the worker does not have."""
@@ -158,6 +172,7 @@ class _Session:
 
     def __init__(self, channel: grpc.aio.Channel, device: Device, listener: LinkListener) -> None:
         self.stub = WorkerServiceStub(channel)
+        self.health = health_pb2_grpc.HealthStub(channel)
         self.outgoing: asyncio.Queue[bytes] = asyncio.Queue()
         self.ended: asyncio.Future[FlexPieError] = asyncio.get_running_loop().create_future()
         """Why the connection is of no use any more."""
@@ -247,8 +262,9 @@ class _Session:
         )
 
     async def _write(self, stream: grpc.aio.StreamStreamCall[Any, Any]) -> None:
-        while True:
-            await stream.write(await self.outgoing.get())
+        with contextlib.suppress(asyncio.InvalidStateError):  # it has ended; reading tells why
+            while True:
+                await stream.write(await self.outgoing.get())
 
     async def _watch(self) -> None:
         missed = 0

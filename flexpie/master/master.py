@@ -29,6 +29,7 @@ from flexpie.master.events import (
     DeploymentReady,
     DeviceAnswered,
     DeviceConnected,
+    DeviceLeft,
     DeviceLost,
     DeviceName,
     DeviceRefused,
@@ -49,7 +50,7 @@ from flexpie.master.events import (
     UnloadRequested,
 )
 from flexpie.master.inference import check_inputs
-from flexpie.master.links import WorkerLink
+from flexpie.master.links import Presence, WorkerLink
 from flexpie.master.records import ModelRecord
 from flexpie.master.state import MasterState
 from flexpie.wire.framing import Failure, Frame
@@ -279,8 +280,14 @@ class Master:
                 _log.warning("deployment not removed device=%s deployment=%s: %s", device, deployment, error)
 
     async def _probe(self, device: DeviceName) -> None:
-        if await self.links[device].probe():
-            self._handle(DeviceAnswered(device))
+        match await self.links[device].probe():
+            case Presence.SERVING:
+                self._handle(DeviceAnswered(device))
+            case Presence.LEAVING:
+                _log.info("device leaving device=%s", device)
+                self._handle(DeviceLeft(device))
+            case Presence.GONE:
+                pass  # the link tells
 
     def _later(self, seconds: float, event: Event) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(seconds, self._handle, event))

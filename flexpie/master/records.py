@@ -19,6 +19,8 @@ class DeviceState(enum.Enum):
     CONNECTING = "connecting"
     """Not heard of yet, within the grace after the start."""
     CONNECTED = "connected"
+    LEAVING = "leaving"
+    """Connected, but shutting down: it finishes its requests and takes no new ones."""
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
 

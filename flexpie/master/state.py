@@ -21,6 +21,7 @@ from flexpie.master.events import (
     DeploymentReady,
     DeviceAnswered,
     DeviceConnected,
+    DeviceLeft,
     DeviceLost,
     DeviceName,
     DeviceRefused,
@@ -93,7 +94,13 @@ class MasterState:
     def _apply(self, event: Event) -> None:
         match event:
             case (
-                DeviceConnected() | DeviceLost() | DeviceRefused() | DeviceSuspected() | DeviceAnswered() | GraceEnded()
+                DeviceConnected()
+                | DeviceLost()
+                | DeviceRefused()
+                | DeviceSuspected()
+                | DeviceAnswered()
+                | DeviceLeft()
+                | GraceEnded()
             ):
                 self._apply_to_devices(event)
             case ModelRequested() | UnloadRequested() | ModelImported() | RetryDue():
@@ -113,7 +120,13 @@ class MasterState:
 
     def _apply_to_devices(
         self,
-        event: DeviceConnected | DeviceLost | DeviceRefused | DeviceSuspected | DeviceAnswered | GraceEnded,
+        event: DeviceConnected
+        | DeviceLost
+        | DeviceRefused
+        | DeviceSuspected
+        | DeviceAnswered
+        | DeviceLeft
+        | GraceEnded,
     ) -> None:
         match event:
             case DeviceConnected(device, worker_id, version):
@@ -132,6 +145,8 @@ class MasterState:
             case DeviceAnswered(device):
                 self.devices[device].suspected = False
                 self._reconsider()
+            case DeviceLeft(device):
+                self._leave(self.devices[device])
             case GraceEnded():
                 self._grace_over = True
                 for record in self.devices.values():
@@ -140,7 +155,7 @@ class MasterState:
                 self._reconsider()
 
     def _lose(self, record: DeviceRecord, state: DeviceState, reason: str) -> None:
-        was_connected = record.state is DeviceState.CONNECTED
+        was_connected = record.state in (DeviceState.CONNECTED, DeviceState.LEAVING)
         record.state, record.reason, record.suspected = state, reason, False
         if not was_connected:
             self._reconsider()
@@ -156,6 +171,20 @@ class MasterState:
         for deployment in list(self.retiring.values()):
             if deployment.needs(record.name):
                 self._fail_all(deployment.requests, failure)
+        self._membership_changed()
+
+    def _leave(self, record: DeviceRecord) -> None:
+        """Plan without a device that is shutting down; requests that it works on may finish."""
+        record.suspected = False
+        if record.state is not DeviceState.CONNECTED:
+            return
+        record.state, record.reason = DeviceState.LEAVING, "it is shutting down"
+        for model in self.models.values():
+            if model.serving and model.serving.needs(record.name):
+                self._retire(model.serving)
+                model.serving = None
+            if model.building and model.building.needs(record.name):
+                self._abandon(model)
         self._membership_changed()
 
     def _suspect(self, device: DeviceName) -> None:

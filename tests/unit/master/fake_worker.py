@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire import limits
@@ -23,7 +24,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     def __init__(self) -> None:
         self.protocol = limits.PROTOCOL
         self.silent = False
-        """Whether it leaves status calls unanswered."""
+        """Whether it leaves status and health calls unanswered."""
+        self.leaving = False
+        """Whether it says that it is shutting down."""
         self.refusal: tuple[ErrorCode, str, str] | None = None
         """What it answers deployments with."""
         self.on_message: Callable[[bytes], list[bytes]] = lambda message: []
@@ -39,6 +42,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         """Listen: on any port first, on the same one later."""
         self._server = grpc.aio.server(options=limits.server_options())
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(_FakeHealth(self), self._server)
         exchange: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._exchange)
         handler = grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", {"Exchange": exchange})
         self._server.add_generic_rpc_handlers((handler,))
@@ -96,3 +100,14 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     async def Undeploy(self, request: worker_pb2.UndeployRequest, context: Context) -> worker_pb2.UndeployReply:
         self.undeployed.append(request.deployment_id)
         return worker_pb2.UndeployReply()
+
+
+class _FakeHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package has no types
+    def __init__(self, worker: FakeWorker) -> None:
+        self._worker = worker
+
+    async def Check(self, request: Any, context: Context) -> Any:
+        if self._worker.silent:
+            await asyncio.Event().wait()
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.NOT_SERVING if self._worker.leaving else status.SERVING)

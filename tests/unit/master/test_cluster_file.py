@@ -10,7 +10,7 @@ import pytest
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.master.cluster_file import ClusterFile, ModelEntry, read_cluster_file
+from flexpie.master.cluster_file import SCHEMES, ClusterFile, ModelEntry, read_cluster_file
 
 FULL = """\
     devices:
@@ -158,8 +158,7 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  scheme: inh\n",
-            "6: models[0].scheme: expected one of auto, InH, InW, OutC, Grid2D, Single, Replicated "
-            "(did you mean 'InH'?), found 'inh'.",
+            f"6: models[0].scheme: expected one of {', '.join(SCHEMES)} (did you mean 'InH'?), found 'inh'.",
         ),
     ],
 )

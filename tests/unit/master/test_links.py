@@ -12,7 +12,7 @@ from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import BlobRef
 from flexpie.master import links
-from flexpie.master.links import WorkerLink
+from flexpie.master.links import Presence, WorkerLink
 from flexpie.wire import limits
 from flexpie.wire.framing import Cancel, Data, Frame, encode_frame
 from flexpie.wire.v1 import worker_pb2
@@ -104,10 +104,12 @@ def test_a_broken_connection_is_told_at_once_and_made_again() -> None:
         assert error.code is ErrorCode.DEVICE_UNREACHABLE
         with pytest.raises(FlexPieError, match="not connected"):
             link.send(b"")
-        assert not await link.probe()
+        assert await link.probe() is Presence.GONE
         await worker.start()
         await listener.up()
-        assert await link.probe()
+        assert await link.probe() is Presence.SERVING
+        worker.leaving = True
+        assert await link.probe() is Presence.LEAVING
 
     _run(scenario)
 
@@ -161,7 +163,7 @@ def test_a_probe_that_is_not_answered_ends_the_connection(monkeypatch: pytest.Mo
     async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
         await listener.up()
         worker.silent = True
-        assert not await link.probe()
+        assert await link.probe() is Presence.GONE
         await listener.down()
 
     _run(scenario)
@@ -196,7 +198,7 @@ def test_weights_that_cannot_be_read_are_our_error() -> None:
         await listener.up()
         with pytest.raises(FlexPieError, match="The weights are gone"):
             await link.push([Blob(BlobRef("0" * 64, 5), unreadable)], lambda nbytes: None)
-        assert await link.probe()
+        assert await link.probe() is Presence.SERVING
 
     _run(scenario)
 
@@ -223,7 +225,7 @@ def test_a_call_on_its_way_ends_with_the_connection() -> None:
         probing = asyncio.create_task(link.probe())
         await asyncio.sleep(0)
         await worker.stop()
-        assert not await probing
+        assert await probing is Presence.GONE
         await link.undeploy("d")
 
     _run(scenario)

@@ -16,6 +16,7 @@ from flexpie.master.events import (
     DeploymentReady,
     DeviceAnswered,
     DeviceConnected,
+    DeviceLeft,
     DeviceLost,
     DeviceRefused,
     DeviceSuspected,
@@ -289,6 +290,24 @@ def test_requests_that_waited_for_a_probe_succeed_on_the_survivors() -> None:
     story.tell(DeviceSuspected("b"), RequestArrived(1, "cat"))
     assert story.tell(DeviceLost("b", "gone")) == [Undeploy("1", ("a",)), StartDeployment("2", CAT, ("a",))]
     assert story.tell(*_ready("2", "a")) == [StartRequest(1, "2")]
+
+
+def test_a_device_that_is_shutting_down_finishes_its_requests_and_gets_no_new_ones() -> None:
+    story = _serving("a", "b")
+    story.tell(RequestArrived(1, "cat"), DeviceSuspected("b"), RequestArrived(2, "cat"))
+    assert story.tell(DeviceLeft("b")) == [StartDeployment("2", CAT, ("a",))]
+    assert story.device("b") == (DeviceState.LEAVING, "it is shutting down")
+    assert story.tell(DeviceLeft("b")) == []
+    assert story.tell(*_ready("2", "a")) == [StartRequest(2, "2")]
+    assert story.tell(RequestEnded(1, succeeded=True)) == [Undeploy("1", ("a",))]
+    assert story.tell(DeviceLost("b", "gone")) == []
+    assert story.tell(DeviceConnected("b")) == [StartDeployment("3", CAT, ("a", "b"))]
+
+
+def test_a_device_that_goes_before_its_requests_are_finished_fails_them() -> None:
+    story = _serving("a", "b")
+    story.tell(RequestArrived(1, "cat"), DeviceLeft("b"))
+    assert story.failures(DeviceLost("b", "gone")) == [(1, ErrorCode.DEVICE_UNREACHABLE)]
 
 
 def test_a_deployment_that_a_device_did_not_answer_is_tried_a_few_times() -> None:
