@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript.optimizer import optimize_ir
@@ -14,6 +15,7 @@ from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.inference import forget_declared_shapes, infer
 from flexpie.compiler.layers import build_graph
 from flexpie.compiler.loading import file_digest, load_model
+from flexpie.compiler.skeleton import skeleton
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +46,11 @@ def import_model(
 
 def _simplify(path: Path, model: ir.Model) -> ir.Model:
     """Fold constants and BatchNormalization, drop dead and duplicate nodes, with the onnx project's own optimiser."""
+    _settle_cast_like(model.graph)
     before = model.clone()  # shares the weights
     try:
         optimize_ir(model)
+        onnx.checker.check_model(skeleton(model, {}))  # it may write operators of a newer set than the model's
     except Exception as error:  # an optimiser's defect must not cost the user the model
         logger.warning("%s: simplifying failed (%s); the model is used as it is", path.name, error)
         model = before
@@ -60,6 +64,16 @@ def _simplify(path: Path, model: ir.Model) -> ir.Model:
     passes.TopologicalSortPass()(model)
     _detach_weight_outputs(model.graph)
     return model
+
+
+def _settle_cast_like(graph: ir.Graph) -> None:
+    """Write CastLike as Cast with all its attributes: the optimiser would do it too, but leave `saturate` away."""
+    for node in graph:
+        like = node.inputs[1] if node.op_type == "CastLike" and node.domain in {"", "ai.onnx"} else None
+        if like is not None and like.dtype is not None:
+            node.op_type = "Cast"
+            node.attributes["to"] = ir.AttrInt64("to", like.dtype)
+            node.resize_inputs(1)
 
 
 def _let_optimizer_forget() -> None:
