@@ -189,27 +189,10 @@ class DrainEnded:
     """What is still in flight has no more time."""
 
 
-Event = (
-    DeviceConnected
-    | DeviceLost
-    | DeviceRefused
-    | DeviceSuspected
-    | DeviceAnswered
-    | DeviceLeft
-    | GraceEnded
-    | ModelRequested
-    | UnloadRequested
-    | ModelImported
-    | StageReached
-    | DeploymentPlanned
-    | DeploymentReady
-    | DeploymentFailed
-    | RetryDue
-    | RequestArrived
-    | RequestEnded
-    | ShutdownRequested
-    | DrainEnded
-)
+DeviceEvent = DeviceConnected | DeviceLost | DeviceRefused | DeviceSuspected | DeviceAnswered | DeviceLeft | GraceEnded
+ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue
+DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed
+Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestArrived | RequestEnded | ShutdownRequested | DrainEnded
 
 
 # ------------------------------------------------------------------------------------------ instructions

@@ -172,7 +172,7 @@ class Master:
         if self.state.stopping:
             return False
         if not kept:
-            return bool(self.state.connected)
+            return bool(self.state.members.connected)
         return all(record.serving is not None for record in kept)
 
     # -------------------------------------------------------------------------------------- requests
@@ -205,10 +205,10 @@ class Master:
     def link_down(self, device: DeviceName, error: FlexPieError) -> None:
         """See `flexpie.master.links.LinkListener`."""
         refused = error.code is ErrorCode.VERSION_MISMATCH
-        before = dataclasses.replace(self.state.devices[device])
+        before = dataclasses.replace(self.state.members.records[device])
         reason = error.message
         self._handle(DeviceRefused(device, reason) if refused else DeviceLost(device, reason))
-        after = self.state.devices[device]
+        after = self.state.members.records[device]
         if before.state is not after.state or not before.reason:  # once, not at every attempt to connect
             _log.warning("device %s device=%s: %s", "refused" if refused else "unreachable", device, error)
 

@@ -15,12 +15,14 @@ from flexpie.core.errors import ErrorCode
 from flexpie.master import refusals
 from flexpie.master.events import (
     AbandonDeployment,
+    DeploymentEvent,
     DeploymentFailed,
     DeploymentId,
     DeploymentPlanned,
     DeploymentReady,
     DeviceAnswered,
     DeviceConnected,
+    DeviceEvent,
     DeviceLeft,
     DeviceLost,
     DeviceName,
@@ -32,6 +34,7 @@ from flexpie.master.events import (
     ForgetModel,
     GraceEnded,
     Instruction,
+    ModelEvent,
     ModelImported,
     ModelName,
     ModelRequested,
@@ -48,7 +51,8 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
-from flexpie.master.records import DeploymentRecord, DeviceRecord, DeviceState, ModelRecord, ModelState
+from flexpie.master.membership import Membership
+from flexpie.master.records import DeploymentRecord, DeviceState, ModelRecord, ModelState
 from flexpie.wire.framing import Failure
 
 PERMANENT = frozenset(
@@ -70,7 +74,7 @@ class MasterState:
 
     def __init__(self, devices: Sequence[DeviceName], *, token: str = "", max_requests: int = 128) -> None:
         """`token` begins every deployment's id, so that two runs of a master never share one."""
-        self.devices = {name: DeviceRecord(name) for name in devices}
+        self.members = Membership(devices)
         self.models: dict[ModelName, ModelRecord] = {}
         self.retiring: dict[DeploymentId, DeploymentRecord] = {}
         """Replaced deployments that still have requests."""
@@ -78,7 +82,6 @@ class MasterState:
         self.requests_done = 0
         self.requests_failed = 0
         self.stopping = False
-        self._grace_over = False
         self._max_requests = max_requests
         self._token = token
         self._deployments_made = 0
@@ -92,125 +95,72 @@ class MasterState:
         return instructions
 
     def _apply(self, event: Event) -> None:
-        match event:
-            case (
-                DeviceConnected()
-                | DeviceLost()
-                | DeviceRefused()
-                | DeviceSuspected()
-                | DeviceAnswered()
-                | DeviceLeft()
-                | GraceEnded()
-            ):
-                self._apply_to_devices(event)
-            case ModelRequested() | UnloadRequested() | ModelImported() | RetryDue():
-                self._apply_to_models(event)
-            case StageReached() | DeploymentPlanned() | DeploymentReady() | DeploymentFailed():
-                self._apply_to_deployments(event)
-            case RequestArrived(request, model):
-                self._admit(request, model)
-            case RequestEnded(request, succeeded):
-                self._end(request, succeeded)
-            case ShutdownRequested():
-                self._stop()
-            case DrainEnded():
-                self._finish()
+        if isinstance(event, DeviceEvent):
+            self._apply_to_devices(event)
+        elif isinstance(event, ModelEvent):
+            self._apply_to_models(event)
+        elif isinstance(event, DeploymentEvent):
+            self._apply_to_deployments(event)
+        else:
+            match event:
+                case RequestArrived(request, model):
+                    self._admit(request, model)
+                case RequestEnded(request, succeeded):
+                    self._end(request, succeeded)
+                case ShutdownRequested():
+                    self._stop()
+                case DrainEnded():
+                    self._finish()
 
     # ------------------------------------------------------------------------------------------- devices
 
-    def _apply_to_devices(
-        self,
-        event: DeviceConnected
-        | DeviceLost
-        | DeviceRefused
-        | DeviceSuspected
-        | DeviceAnswered
-        | DeviceLeft
-        | GraceEnded,
-    ) -> None:
+    def _apply_to_devices(self, event: DeviceEvent) -> None:
+        members = self.members
         match event:
             case DeviceConnected(device, worker_id, version):
-                self.devices[device] = DeviceRecord(device, DeviceState.CONNECTED, "", worker_id, version)
+                members.connect(device, worker_id, version)
                 self._membership_changed()
-            case DeviceLost(device, reason):
-                record = self.devices[device]
-                if record.state is DeviceState.CONNECTING and not self._grace_over:
-                    record.reason = reason  # it may be starting just now
-                else:
-                    self._lose(record, DeviceState.UNREACHABLE, reason)
-            case DeviceRefused(device, reason):
-                self._lose(self.devices[device], DeviceState.REFUSED, reason)
+            case DeviceLost(device, reason) | DeviceRefused(device, reason):
+                state = DeviceState.REFUSED if isinstance(event, DeviceRefused) else DeviceState.UNREACHABLE
+                if members.lose(device, state, reason):
+                    self._do_without(device, refusals.device_lost(device, reason))
             case DeviceSuspected(device):
                 self._suspect(device)
             case DeviceAnswered(device):
-                self.devices[device].suspected = False
-                self._reconsider()
+                members.clear(device)
             case DeviceLeft(device):
-                self._leave(self.devices[device])
+                if members.leave(device):
+                    self._do_without(device, None)
             case GraceEnded():
-                self._grace_over = True
-                for record in self.devices.values():
-                    if record.state is DeviceState.CONNECTING:
-                        record.state = DeviceState.UNREACHABLE
-                self._reconsider()
+                members.end_grace()
+        self._reconsider()
 
-    def _lose(self, record: DeviceRecord, state: DeviceState, reason: str) -> None:
-        was_connected = record.state in (DeviceState.CONNECTED, DeviceState.LEAVING)
-        record.state, record.reason, record.suspected = state, reason, False
-        if not was_connected:
-            self._reconsider()
-            return
-        failure = refusals.device_lost(record.name, reason)
+    def _do_without(self, device: DeviceName, failure: Failure | None) -> None:
+        """End what needs a device; its requests fail, or without a failure may finish."""
         for model in self.models.values():
-            if model.serving and model.serving.needs(record.name):
-                self._fail_all(model.serving.requests, failure)
+            if model.serving and model.serving.needs(device):
+                if failure:
+                    self._fail_all(model.serving.requests, failure)
                 self._retire(model.serving)
                 model.serving = None
-            if model.building and model.building.needs(record.name):
+            if model.building and model.building.needs(device):
                 self._abandon(model)
         for deployment in list(self.retiring.values()):
-            if deployment.needs(record.name):
+            if failure and deployment.needs(device):
                 self._fail_all(deployment.requests, failure)
         self._membership_changed()
 
-    def _leave(self, record: DeviceRecord) -> None:
-        """Plan without a device that is shutting down; requests that it works on may finish."""
-        record.suspected = False
-        if record.state is not DeviceState.CONNECTED:
-            return
-        record.state, record.reason = DeviceState.LEAVING, "it is shutting down"
-        for model in self.models.values():
-            if model.serving and model.serving.needs(record.name):
-                self._retire(model.serving)
-                model.serving = None
-            if model.building and model.building.needs(record.name):
-                self._abandon(model)
-        self._membership_changed()
-
     def _suspect(self, device: DeviceName) -> None:
-        record = self.devices[device]
-        if record.state is DeviceState.CONNECTED and not record.suspected:
-            record.suspected = True
+        if self.members.suspect(device):
             self._out.append(Probe(device))
 
     def _membership_changed(self) -> None:
         for model in self.models.values():
             model.retrying, model.attempts = False, 0
-        self._reconsider()
-
-    @property
-    def connected(self) -> tuple[DeviceName, ...]:
-        """Devices that can be used, in the order of the cluster file."""
-        return tuple(name for name, record in self.devices.items() if record.state is DeviceState.CONNECTED)
-
-    @property
-    def settled(self) -> bool:
-        """Whether every device has been heard of, or has had the time to be."""
-        return self._grace_over or all(record.state is not DeviceState.CONNECTING for record in self.devices.values())
 
     # -------------------------------------------------------------------------------------------- models
 
-    def _apply_to_models(self, event: ModelRequested | UnloadRequested | ModelImported | RetryDue) -> None:
+    def _apply_to_models(self, event: ModelEvent) -> None:
         match event:
             case ModelRequested(entry, kept):
                 known = self.models.get(entry.name)
@@ -252,17 +202,15 @@ class MasterState:
             return ModelState.LOADING, f"trying again: {model.failure.message}"
         if model.failure and not self._wants_deployment(model):
             return ModelState.FAILED, str(model.failure.error)
-        if not self.settled:
+        if not self.members.settled:
             return ModelState.LOADING, "devices are connecting"
-        if not self.connected:
+        if not self.members.connected:
             return ModelState.WAITING, "no device is connected"
         return ModelState.LOADING, "another model is being deployed"
 
     # --------------------------------------------------------------------------------------- deployments
 
-    def _apply_to_deployments(
-        self, event: StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed
-    ) -> None:
+    def _apply_to_deployments(self, event: DeploymentEvent) -> None:
         model = self._builder_of(event.deployment)
         if model is None or model.building is None:
             return  # abandoned in the meantime
@@ -325,7 +273,7 @@ class MasterState:
             return
         self.retiring.pop(deployment.id, None)
         if deployment.plan:
-            left = tuple(name for name in deployment.plan.participants if name in self.connected)
+            left = tuple(name for name in deployment.plan.participants if name in self.members.connected)
             self._out.append(Undeploy(deployment.id, left))
 
     def _reconsider(self) -> None:
@@ -333,7 +281,7 @@ class MasterState:
         if not self.stopping and not any(model.building for model in self.models.values()):
             candidates = [model for model in self.models.values() if self._wants_deployment(model)]
             candidates.sort(key=lambda model: model.serving is not None)  # first those that do not work at all
-            if candidates and self.settled and self.connected:
+            if candidates and self.members.settled and self.members.connected:
                 self._start(candidates[0])
         for model in self.models.values():
             self._flush(model)
@@ -341,9 +289,9 @@ class MasterState:
     def _wants_deployment(self, model: ModelRecord) -> bool:
         if not model.wanted or model.retrying or model.building:
             return False
-        if model.failure and (model.failure.code in PERMANENT or model.failed_on == frozenset(self.connected)):
+        if model.failure and (model.failure.code in PERMANENT or model.failed_on == frozenset(self.members.connected)):
             return False
-        return model.serving is None or not set(self.connected) <= set(model.serving.devices)
+        return model.serving is None or not set(self.members.connected) <= set(model.serving.devices)
 
     def _start(self, model: ModelRecord) -> None:
         self._deployments_made += 1
@@ -353,8 +301,8 @@ class MasterState:
             if other is not model and other.serving:
                 for device, nbytes in other.serving.resident_bytes.items():
                     reserved[device] = reserved.get(device, 0) + nbytes
-        model.building = DeploymentRecord(identity, model.entry.name, self.connected)
-        self._out.append(StartDeployment(identity, model.entry, self.connected, reserved))
+        model.building = DeploymentRecord(identity, model.entry.name, self.members.connected)
+        self._out.append(StartDeployment(identity, model.entry, self.members.connected, reserved))
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -382,7 +330,7 @@ class MasterState:
 
     def _is_replanned(self, model: ModelRecord) -> bool:
         """Whether a model that worked is about to work again."""
-        if not model.was_ready or not model.wanted or not self.connected or self.stopping:
+        if not model.was_ready or not model.wanted or not self.members.connected or self.stopping:
             return False
         return model.building is not None or model.retrying or self._wants_deployment(model)
 
@@ -398,7 +346,7 @@ class MasterState:
             if not self._is_replanned(model):
                 self._fail_all(model.waiting, refusals.shutting_down() if self.stopping else self._not_ready(model))
             return
-        if any(self.devices[device].suspected for device in self._participants(model.serving)):
+        if any(self.members.records[device].suspected for device in self._participants(model.serving)):
             return
         while model.waiting:
             request = model.waiting.popleft()

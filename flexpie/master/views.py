@@ -70,7 +70,7 @@ def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterS
     return master_pb2.MasterStatusReply(
         version=__version__,
         uptime_seconds=uptime_seconds,
-        devices=[_device_to_proto(record, addresses[name]) for name, record in master.state.devices.items()],
+        devices=[_device_to_proto(record, addresses[name]) for name, record in master.state.members.records.items()],
         models=models_to_proto(master),
         requests_in_flight=len(master.state.requests),
         requests_done=master.state.requests_done,

@@ -65,7 +65,7 @@ class Story:
         return [(item.request, item.failure.code) for item in told if isinstance(item, FailRequest)]
 
     def device(self, name: str) -> tuple[DeviceState, str]:
-        return self.state.devices[name].state, self.state.devices[name].reason
+        return self.state.members.records[name].state, self.state.members.records[name].reason
 
     def model(self, name: str = "cat") -> tuple[ModelState, str]:
         return self.state.describe(self.state.models[name])
@@ -80,7 +80,7 @@ class Story:
             if model.serving:
                 found += list(model.serving.requests)
                 assert model.serving.plan
-                assert set(model.serving.plan.participants) <= set(state.connected)
+                assert set(model.serving.plan.participants) <= set(state.members.connected)
         for deployment in state.retiring.values():
             assert deployment.requests, "a replaced deployment without requests is still there"
             found += list(deployment.requests)
