@@ -61,7 +61,7 @@ class DeviceInfo:
     name: str
     address: str
     state: str
-    """"connecting", "connected", "unreachable" or "refused"."""
+    """"connecting", "connected", "leaving" (shutting down), "unreachable" or "refused"."""
     reason: str
     worker_id: str
     version: str
