@@ -9,8 +9,14 @@ import click
 
 @click.command()
 @click.argument("address", metavar="HOST:PORT")
-@click.option("--timeout", "timeout_seconds", default=3.0, show_default=True, type=click.FloatRange(0.001),
-              help="How long to wait for an answer, in seconds.")
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    default=3.0,
+    show_default=True,
+    type=click.FloatRange(0.001),
+    help="How long to wait for an answer, in seconds.",
+)
 def health(address: str, timeout_seconds: float) -> None:
     """Ask the worker or master at HOST:PORT whether it is ready. Exit code 0: it is."""
     import grpc

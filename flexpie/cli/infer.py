@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def infer(
         outputs = client.infer(model, feeds, timeout=timeout)
         seconds = time.perf_counter() - start
     if output is not None:
-        np.savez(output, **outputs)
+        _save(output, outputs)
     if as_json:
         print_json({"model": model, "seconds": seconds,
                     "outputs": {name: {"shape": list(array.shape), "dtype": str(array.dtype), "top": _top(array, top)}
@@ -109,6 +110,14 @@ def _picture(path: Path, tensor: TensorInfo, plain: bool) -> npt.NDArray[Any]:
     mean, deviation = _IMAGENET if channels == 3 and not plain else ((0.0,) * channels, (1.0,) * channels)
     picture = prepare_image(path, ImageInput(int(shape[2]), tuple(mean), tuple(deviation), channels))
     return np.repeat(picture, int(shape[0]), axis=0)
+
+
+def _save(path: Path, outputs: dict[str, npt.NDArray[Any]]) -> None:
+    """Write an .npz file; numpy.savez would take an output called `file` for its own argument."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in outputs.items():
+            with archive.open(f"{name.replace('/', '_')}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _top(array: npt.NDArray[Any], count: int) -> list[tuple[int, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def verify(
 
 
 def compare_on(
-    client: Client, model: Path, scheme: str, shapes: dict[str, tuple[int, ...]], runs: int
+    client: Client, model: Path, scheme: str, shapes: Mapping[str, tuple[int, ...]], runs: int
 ) -> dict[str, Any]:
     """Load a model into a running cluster, run it there and here, and compare; the result that `--json` prints."""
     from flexpie import pipeline

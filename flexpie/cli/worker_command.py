@@ -34,28 +34,61 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--port", default=50051, show_default=True, type=click.IntRange(0, 65535),
-              help="Port to listen on; 0 takes any free one.")
+@click.option(
+    "--port",
+    default=50051,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes any free one.",
+)
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
 @click.option("--insecure", is_flag=True, help="Accept connections of other machines without encryption.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024),
-              help="Threads that run one operator.")
-@click.option("--memory", default="0", type=SizeType(),
-              help="What weights and activations may take, such as 512MiB; 0 is no limit.")
-@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for the worker's identity and cached packages.")
-@click.option("--store-bytes", default="4GiB", show_default=True, type=SizeType(),
-              help="What cached packages may take on disk.")
-@click.option("--max-message-bytes", default="256MiB", show_default=True, type=SizeType(),
-              help="Largest message to take or send.")
-@click.option("--drain-seconds", default=30.0, show_default=True, type=click.FloatRange(0),
-              help="How long requests may take to finish when the worker is asked to end.")
-@click.option("--log-level", default="info", show_default=True,
-              type=click.Choice(["debug", "info", "warning", "error"]), help="What to log on stderr.")
+@click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="Threads that run one operator."
+)
+@click.option(
+    "--memory",
+    default="0",
+    type=SizeType(),
+    help="What weights and activations may take, such as 512MiB; 0 is no limit.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the worker's identity and cached packages.",
+)
+@click.option(
+    "--store-bytes", default="4GiB", show_default=True, type=SizeType(), help="What cached packages may take on disk."
+)
+@click.option(
+    "--max-message-bytes", default="256MiB", show_default=True, type=SizeType(), help="Largest message to take or send."
+)
+@click.option(
+    "--drain-seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="How long requests may take to finish when the worker is asked to end.",
+)
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What to log on stderr.",
+)
 @click.version_option(__version__, prog_name="flexpie-worker")
 def main(
-    port: int, host: str, insecure: bool, threads: int, memory: int, state_dir: Path | None, store_bytes: int,
-    max_message_bytes: int, drain_seconds: float, log_level: str,
+    port: int,
+    host: str,
+    insecure: bool,
+    threads: int,
+    memory: int,
+    state_dir: Path | None,
+    store_bytes: int,
+    max_message_bytes: int,
+    drain_seconds: float,
+    log_level: str,
 ) -> None:
     """Run a worker: one device's part of every inference, at a master's request.
 

@@ -30,7 +30,7 @@ def convolutions(*windows: tuple[int, int, int], rows: int = 32) -> LayerGraph:
 
 def needed_rows(graph: LayerGraph, scheme: Scheme, devices: int) -> list[tuple[int, int]]:
     footprints = segment_footprints(graph, 0, len(graph.layers), scheme, (1.0,) * devices)
-    return [tuple(footprint.wanted["t0"][2]) for footprint in footprints]
+    return [(rows.start, rows.stop) for footprint in footprints for rows in [footprint.wanted["t0"][2]]]
 
 
 def test_halo_of_one_convolution() -> None:
