@@ -23,6 +23,12 @@ Value = NewType("Value", str)
 Dimension = int | str
 """A fixed extent, or the name of a symbolic one."""
 
+ABSENT = Value("")
+"""An optional input that is left out."""
+
+LAST = 2**63 - 1
+"""What the exporter writes for the open end of a slice."""
+
 
 class GraphBuilder:
     """Appends inputs, weights, nodes and outputs to a model, each under a name the caller chooses.
@@ -59,17 +65,56 @@ class GraphBuilder:
         """Emit a `Constant` node, the form in which PyTorch exports scalars and shapes."""
         return self.node("Constant", name=name, value=onnx.numpy_helper.from_array(value))
 
+    def ints(self, name: str, values: Sequence[int]) -> Value:
+        """A `Constant` node of int64 [len(values)]."""
+        return self.constant(name, np.array(values, np.int64))
+
+    def scalar(self, name: str, value: float) -> Value:
+        """A `Constant` node of one float32 without axes."""
+        return self.constant(name, np.array(value, np.float32))
+
     def node(self, op_type: str, *inputs: Value, name: str, output: str | None = None, **attributes: Any) -> Value:
         """Append a node with one output, called `output` or, without it, `<name>_output_0`."""
-        if name in self._nodes:
-            raise ValueError(f"node name {name!r} is used twice")
-        for value in inputs:
-            if value and value not in self._values:
-                raise ValueError(f"node {name!r} reads {value!r}, which nothing before it produces")
-        self._nodes.add(name)
-        result = self._claim(output or f"{name}_output_0")
-        self._model.graph.node.append(helper.make_node(op_type, list(inputs), [result], name=name, **attributes))
+        [result] = self._append(op_type, inputs, name, [output or f"{name}_output_0"], attributes)
         return result
+
+    def split(self, value: Value, sizes: Sequence[int], *, name: str, axis: int) -> list[Value]:
+        """Append a `Split` into parts of the given sizes."""
+        outputs = [f"{name}_output_{index}" for index in range(len(sizes))]
+        return self._append("Split", (value, self.ints(f"{name}/sizes", sizes)), name, outputs, {"axis": axis})
+
+    def slice(self, value: Value, *, name: str, axis: int, start: int, stop: int = LAST, step: int = 1) -> Value:
+        """Append a `Slice` of one axis, as the exporter writes each index of `x[:, a:b]`."""
+        bounds = [
+            self.ints(f"{name}/{part}", [number])
+            for part, number in (("starts", start), ("ends", stop), ("axes", axis), ("steps", step))
+        ]
+        return self.node("Slice", value, *bounds, name=name)
+
+    def reshape(self, value: Value, dims: Sequence[Dimension], *, name: str, like: Value | None = None) -> Value:
+        """Append a `Reshape` to `dims`, see `shape`; symbols are the extents of `like` or, without it, of `value`."""
+        return self.node("Reshape", value, self.shape(dims, f"{name}/shape", like or value), name=name, allowzero=0)
+
+    def shape(self, dims: Sequence[Dimension], name: str, like: Value) -> Value:
+        """`dims` as int64 [len(dims)]: a Constant, or the Shape, Gather, Unsqueeze, Concat chain of the exporter.
+
+        A symbol at position i stands for the extent of axis i of `like`.
+        """
+        fixed = [size for size in dims if isinstance(size, int)]
+        if len(fixed) == len(dims):
+            return self.ints(name, fixed)
+        parts = [
+            self.ints(f"{name}/size_{axis}", [size]) if isinstance(size, int) else self.extent(like, axis, name)
+            for axis, size in enumerate(dims)
+        ]
+        return self.node("Concat", *parts, name=f"{name}/Concat", axis=0)
+
+    def extent(self, value: Value, axis: int, scope: str) -> Value:
+        """Length of one axis of `value` as an int64 [1], computed when the model runs."""
+        shape = self.node("Shape", value, name=f"{scope}/Shape_{axis}")
+        index = self.constant(f"{scope}/Index_{axis}", np.array(axis, np.int64))
+        extent = self.node("Gather", shape, index, name=f"{scope}/Gather_{axis}", axis=0)
+        return self.node("Unsqueeze", extent, self.ints(f"{scope}/Axes_{axis}", [0]), name=f"{scope}/Unsqueeze_{axis}")
 
     def output(self, value: Value, dtype: npt.DTypeLike, shape: Sequence[Dimension]) -> None:
         """Declare an already produced value a graph output."""
@@ -80,6 +125,19 @@ class GraphBuilder:
     def model(self) -> onnx.ModelProto:
         """The model built so far: not a copy, so the builder is not to be used after this call."""
         return self._model
+
+    def _append(
+        self, op_type: str, inputs: Sequence[Value], name: str, outputs: Sequence[str], attributes: dict[str, Any]
+    ) -> list[Value]:
+        if name in self._nodes:
+            raise ValueError(f"node name {name!r} is used twice")
+        for value in inputs:
+            if value and value not in self._values:
+                raise ValueError(f"node {name!r} reads {value!r}, which nothing before it produces")
+        self._nodes.add(name)
+        results = [self._claim(output) for output in outputs]
+        self._model.graph.node.append(helper.make_node(op_type, inputs, results, name=name, **attributes))
+        return results
 
     def _claim(self, name: str) -> Value:
         if name in self._values:

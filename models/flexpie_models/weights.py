@@ -29,6 +29,12 @@ RELU_GAIN = 1.0 / math.sqrt(0.5 - (1.0 - (1.0 - CENTRING) ** 2) / (2.0 * math.pi
 relu(z) has second moment 1/2 and squared mean 1/(2 pi); centring removes 1 - (1 - CENTRING)^2 of the latter.
 """
 
+SILU_GAIN = 1.0 / math.sqrt(0.355776 - (1.0 - (1.0 - CENTRING) ** 2) * 0.206621**2)
+"""The same for z * sigmoid(z): second moment 0.355776 and mean 0.206621, by Gauss-Hermite quadrature."""
+
+HARD_SWISH_GAIN = 1.0 / math.sqrt(0.331136 - (1.0 - (1.0 - CENTRING) ** 2) * 0.165898**2)
+"""The same for z * clip(z + 3, 0, 6) / 6: second moment 0.331136 and mean 0.165898, sampled."""
+
 
 @dataclass(frozen=True)
 class BatchNormStatistics:

@@ -13,6 +13,9 @@ import onnxruntime
 
 Tensor = npt.NDArray[Any]
 
+_WEIGHT = dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), 1) | dict.fromkeys(("QLinearConv", "QGemm"), 3)
+"""Which input of an operator holds its weights."""
+
 
 def open_session(model: onnx.ModelProto, *, optimised: bool = True) -> onnxruntime.InferenceSession:
     """A session on one thread."""
@@ -30,14 +33,19 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, Tensor]) -> list[npt.NDArray
 
 
 def weight_layers(model: onnx.ModelProto) -> int:
-    """Conv, Gemm and MatMul nodes whose second input is an initializer."""
+    """Nodes that multiply by an initializer, integer ones and such behind a DequantizeLinear included."""
     stored = {tensor.name for tensor in model.graph.initializer}
-    return sum(node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in stored for node in model.graph.node)
+    stored |= {
+        node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
+    }
+    return sum(node.input[_WEIGHT[node.op_type]] in stored for node in model.graph.node if node.op_type in _WEIGHT)
 
 
 def learnable_parameters(model: onnx.ModelProto) -> int:
-    """Numbers in floating-point initializers, the running statistics of BatchNormalization left out."""
-    return sum(
+    """Numbers in floating-point initializers, the running statistics of BatchNormalization left out; of a quantised
+    model the numbers in the initializers that the quantiser wrote."""
+    quantised = [math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.name.endswith("_quantized")]
+    return sum(quantised) or sum(
         math.prod(tensor.dims)
         for tensor in model.graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT and ".running_" not in tensor.name
@@ -50,3 +58,13 @@ def shapes(values: Any) -> dict[str, list[int | str]]:
         value.name: [dimension.dim_param or dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         for value in values
     }
+
+
+def rounding(model: onnx.ModelProto, feeds: Mapping[str, Tensor]) -> float:
+    """Largest difference that the graph optimisations of onnxruntime make, relative to the largest output or to 1."""
+    optimised = run(model, feeds)
+    plain = open_session(model, optimised=False).run(None, dict(feeds))
+    return max(
+        float(np.abs(one - other).max() / max(1.0, np.abs(one).max()))
+        for one, other in zip(optimised, plain, strict=True)
+    )

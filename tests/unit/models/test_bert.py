@@ -11,6 +11,7 @@ import pytest
 
 from flexpie_models import build
 from flexpie_models.bert import BertConfig, build_bert
+from tests.unit.models.by_hand import Weights, attention, gelu
 from tests.unit.models.sessions import Tensor, run, shapes
 
 SMALL = BertConfig("bert_small", layers=2, hidden=32, heads=4, feed_forward=64, vocabulary=50, positions=16)
@@ -30,54 +31,28 @@ def small() -> onnx.ModelProto:
     return build_bert(SMALL, seed=0, batch=1, sequence_length=8)
 
 
-def by_hand(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """BERT written down from its paper in float64: (last hidden state, pooler output)."""
-    weights = {t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
-    head = SMALL.hidden // SMALL.heads
-
-    def linear(x: Tensor, module: str) -> Tensor:
-        product: Tensor = x @ weights[f"{module}.weight"]
-        return product + weights[f"{module}.bias"]
-
-    def normalise(x: Tensor, module: str) -> Tensor:
-        centred = x - x.mean(-1, keepdims=True)
-        result: Tensor = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
-        return result * weights[f"{module}.weight"] + weights[f"{module}.bias"]
-
-    def erf(x: Tensor) -> Tensor:
-        points, shares = np.polynomial.legendre.leggauss(60)
-        t = (points + 1.0) / 2.0
-        result: Tensor = x / np.sqrt(np.pi) * (np.exp(-((x[..., None] * t) ** 2)) @ shares)
-        return result
-
-    sequence = inputs["input_ids"].shape[1]
+def from_the_paper(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(last hidden state, pooler output)."""
+    weights = Weights(model, epsilon=1e-12)
     x = weights["embeddings.word_embeddings.weight"][inputs["input_ids"]]
     x = x + weights["embeddings.token_type_embeddings.weight"][inputs["token_type_ids"]]
-    x = normalise(x + weights["embeddings.position_embeddings.weight"][:sequence], "embeddings.LayerNorm")
-    for layer in range(SMALL.layers):
-        module = f"encoder.layer.{layer}"
-        q, k, v = (
-            linear(x, f"{module}.attention.self.{part}").reshape(*x.shape[:2], SMALL.heads, head)
-            for part in ("query", "key", "value")
-        )
-        scores = np.einsum("bshd,bthd->bhst", q, k) / np.sqrt(head)
-        scores = np.where(inputs["attention_mask"][:, None, None] == 1, scores, -np.inf)
-        probabilities = np.exp(scores - scores.max(-1, keepdims=True))
-        probabilities /= probabilities.sum(-1, keepdims=True)
-        context = np.einsum("bhst,bthd->bshd", probabilities, v).reshape(x.shape)
-        attended = linear(context, f"{module}.attention.output.dense") + x
-        attended = normalise(attended, f"{module}.attention.output.LayerNorm")
-        inner = linear(attended, f"{module}.intermediate.dense")
-        inner = inner * 0.5 * (1.0 + erf(inner / np.sqrt(2.0)))
-        x = normalise(linear(inner, f"{module}.output.dense") + attended, f"{module}.output.LayerNorm")
-    pooled = np.tanh(x[:, 0] @ weights["pooler.dense.weight"].T + weights["pooler.dense.bias"])
-    return x, pooled
+    x = x + weights["embeddings.position_embeddings.weight"][: x.shape[1]]
+    x = weights.normalise(x, "embeddings.LayerNorm")
+    mask = np.where(inputs["attention_mask"][:, None, None] == 1, 0.0, -np.inf)
+    for module in (f"encoder.layer.{layer}" for layer in range(SMALL.layers)):
+        parts = [weights.linear(x, f"{module}.attention.self.{part}") for part in ("query", "key", "value")]
+        context = attention(parts, SMALL.heads, mask)
+        attended = weights.linear(context, f"{module}.attention.output.dense") + x
+        attended = weights.normalise(attended, f"{module}.attention.output.LayerNorm")
+        modules = (f"{module}.intermediate.dense", f"{module}.output.dense")
+        x = weights.normalise(weights.feed_forward(attended, modules, gelu) + attended, f"{module}.output.LayerNorm")
+    return x, np.tanh(weights.linear(x[:, 0], "pooler.dense", transposed=True))
 
 
 def test_it_computes_what_the_paper_says(small: onnx.ModelProto) -> None:
     inputs = feeds(1, 8)
     inputs["attention_mask"][:, 6:] = 0
-    for actual, expected in zip(run(small, inputs), by_hand(small, inputs), strict=True):
+    for actual, expected in zip(run(small, inputs), from_the_paper(small, inputs), strict=True):
         np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 

@@ -11,9 +11,40 @@ import onnx
 import pytest
 
 from flexpie_models import NAMES, build, describe
-from tests.unit.models.sessions import learnable_parameters, open_session, run, shapes, weight_layers
+from tests.unit.models.sessions import learnable_parameters, open_session, rounding, run, shapes, weight_layers
 
-CLASSIFIERS = ("mobilenet_v1", "resnet18", "resnet101")
+CLASSIFIERS = (
+    "mobilenet_v1",
+    "mobilenet_v3",
+    "efficientnet_b0",
+    "resnet18",
+    "resnet101",
+    "vit_tiny",
+    "swin_style",
+    pytest.param("vit_b16", marks=pytest.mark.slow),
+)
+
+PUBLISHED = {
+    "mobilenet_v3": 5_483_032,  # torchvision, mobilenet_v3_large
+    "efficientnet_b0": 5_288_548,  # torchvision
+    "resnet18": 11_689_512,  # torchvision
+    "resnet101": 44_549_160,  # torchvision
+    "vit_b16": 86_567_656,  # torchvision
+    "vit_tiny": 5_717_416,  # DeiT-Ti
+    "swin_style": 28_288_354,  # torchvision, swin_t
+    "unet": 31_037_698,  # milesial/Pytorch-UNet, two classes
+    "unet_bilinear": 17_263_042,
+    "yolo_style": 7_276_605,  # YOLOv5s, release 5
+    "bert_base": 109_482_240,  # transformers
+}
+"""Parameters as the origin of an architecture counts them."""
+
+TEXT = ("bert_base", "bert_tiny", "gpt2_block", "gpt2_tiny")
+
+
+def slow(*names: str) -> list[object]:
+    """All models, these marked slow: they have hundreds of megabytes."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in names else name for name in NAMES]
 
 
 def noise(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -25,32 +56,37 @@ Standard = Callable[[str], onnx.ModelProto]
 
 @pytest.fixture(scope="module")
 def standard() -> Standard:
-    """A model at its standard size, built once: BERT-base takes a second."""
+    """A model at its standard size, built once: some take a second."""
     return functools.cache(build)
 
 
 def test_names() -> None:
-    assert set(NAMES) == {"digits", "mobilenet_v1", "resnet18", "resnet101", "bert_base", "bert_tiny"}
+    assert set(NAMES) >= set(PUBLISHED) | set(TEXT)
+    assert len(NAMES) == len(set(NAMES)) == 18
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow("vit_b16", "gpt2_block"))
 def test_the_description_tells_the_truth(standard: Standard, name: str) -> None:
     description = describe(name)
     assert description.name == name
     assert description.weight_layers == weight_layers(standard(name))
     assert description.parameters == learnable_parameters(standard(name))
     assert description.trained == (name == "digits")
-    assert (description.image is None) == name.startswith("bert")
+    assert (description.image is None) == (name in TEXT)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_architecture_has_its_published_size(name: str) -> None:
+    assert describe(name).parameters == PUBLISHED[name]
 
 
 # The checker copies the weights several times: for BERT-base that is 2 GB, and BERT-tiny is the same code.
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "bert_base" else []) for name in NAMES]
-)
+@pytest.mark.parametrize("name", slow("vit_b16", "gpt2_block", "bert_base", "resnet101", "unet", "swin_style"))
 def test_the_checker_accepts_it(standard: Standard, name: str) -> None:
     onnx.checker.check_model(standard(name), full_check=True)
     assert standard(name).ir_version <= 10
-    assert [(opset.domain, opset.version) for opset in standard(name).opset_import] == [("", 17)]
+    domains = {"": 17} | ({"com.microsoft": 1} if name == "mobilenet_v1_qoperator" else {})
+    assert {opset.domain: opset.version for opset in standard(name).opset_import} == domains
     assert all(node.name for node in standard(name).graph.node)
 
 
@@ -61,13 +97,23 @@ def test_the_checker_accepts_it(standard: Standard, name: str) -> None:
             "mobilenet_v1",
             {"Conv": 27, "BatchNormalization": 27, "Clip": 27, "Constant": 54},
         ),
+        (
+            "mobilenet_v3",
+            {"Conv": 46 + 16, "BatchNormalization": 46, "HardSwish": 21, "Relu": 12 + 7, "HardSigmoid": 8, "Mul": 8}
+            | {"Add": 10, "Gemm": 2, "GlobalAveragePool": 1 + 8},
+        ),
+        (
+            "efficientnet_b0",
+            {"Conv": 49 + 32, "BatchNormalization": 49, "Sigmoid": 49 + 16, "Mul": 49 + 16, "Add": 9}
+            | {"GlobalAveragePool": 1 + 16},
+        ),
         ("resnet18", {"Conv": 20, "BatchNormalization": 20, "Relu": 17, "Add": 8, "MaxPool": 1}),
         ("resnet101", {"Conv": 104, "BatchNormalization": 104, "Relu": 100, "Add": 33, "MaxPool": 1}),
     ],
 )
 def test_operators(standard: Standard, name: str, operators: dict[str, int]) -> None:
     counted = Counter(node.op_type for node in standard(name).graph.node)
-    assert counted == operators | {"GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1}
+    assert counted == {"GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1} | operators
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -87,13 +133,19 @@ def test_bert_base_has_its_published_shapes(standard: Standard) -> None:
 
 
 def test_feature_maps_shrink_to_a_thirty_second(standard: Standard) -> None:
-    for name, channels in (("mobilenet_v1", 1024), ("resnet18", 512)):
+    for name, channels in (
+        ("mobilenet_v1", 1024),
+        ("mobilenet_v3", 960),
+        ("efficientnet_b0", 1280),
+        ("resnet18", 512),
+        ("swin_style", 768),
+    ):
         inferred = onnx.shape_inference.infer_shapes(standard(name))
-        pooled = next(node for node in inferred.graph.node if node.op_type == "GlobalAveragePool")
+        pooled = [node for node in inferred.graph.node if node.op_type == "GlobalAveragePool"][-1]
         assert shapes(inferred.graph.value_info)[pooled.input[0]] == [1, channels, 7, 7]
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v1", "resnet18"])
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v3", "efficientnet_b0", "resnet18"])
 def test_a_symbolic_batch_changes_no_number(standard: Standard, name: str) -> None:
     symbolic = build(name, dynamic=True, image_size=64)
     fixed = build(name, batch=2, image_size=64)
@@ -123,12 +175,39 @@ def test_the_answer_is_of_order_one_hardly_rounded_and_depends_on_every_row(stan
         assert np.abs(other - logits).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v1", "resnet18", "bert_tiny"])
-def test_the_seed_decides_the_weights(standard: Standard, name: str) -> None:
-    assert build(name).SerializeToString() == standard(name).SerializeToString()
-    first, again = build(name, seed=1), build(name, seed=1, dynamic=True)
-    assert first.graph.initializer[0] == again.graph.initializer[0]
-    assert first.graph.initializer[0] != standard(name).graph.initializer[0]
+@pytest.mark.parametrize("name", ["unet", "unet_bilinear", "yolo_style"])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_map_is_hardly_rounded_and_depends_on_every_row(name: str, full: bool) -> None:
+    image = describe(name).image
+    assert image is not None
+    size = image.size if full else 64
+    model = build(name, image_size=size)
+    session = open_session(model)
+    images = noise(1, 3, size, size)
+    [answer] = session.run(None, {"input": images})
+    assert np.isfinite(answer).all()
+    assert rounding(model, {"input": images}) < 2e-5
+    for row in (0, size // 2, size - 2):
+        changed = images.copy()
+        changed[:, :, row] = 0.0
+        assert np.abs(session.run(None, {"input": changed})[0] - answer).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "name", slow("vit_b16", "gpt2_block", "bert_base", "resnet101", "unet", "unet_bilinear", "swin_style")
+)
+def test_the_seed_decides_the_weights(name: str) -> None:
+    if name == "digits":
+        pytest.skip("trained, not drawn")
+    first, again = (build(name, image_size=32, sequence_length=8).SerializeToString() for _ in range(2))
+    assert first == again
+    assert build(name, image_size=32, sequence_length=8, seed=1).SerializeToString() != first
+
+
+def test_static_and_dynamic_form_hold_the_same_weights() -> None:
+    for name in ("mobilenet_v1", "bert_tiny"):
+        first, again = build(name, seed=1), build(name, seed=1, dynamic=True)
+        assert first.graph.initializer[0] == again.graph.initializer[0]
 
 
 def test_batch_normalization_has_statistics_to_fold(standard: Standard) -> None:
