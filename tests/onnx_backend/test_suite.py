@@ -1,0 +1,64 @@
+"""ONNX's own backend test suite, split over three devices: whatever onnxruntime answers right, FlexPie does too.
+
+A plain run tries every case with one of the schemes that divide something in it, and one length of segments, chosen
+by its name; FLEXPIE_LONG=1 tries every scheme.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from flexpie.core.graph import LayerGraph
+from flexpie.core.scheme import SPLITTING, Scheme
+from tests.conftest import LONG
+from tests.onnx_backend.backend import Choice, schemes_that_divide
+from tests.onnx_backend.cases import Case, all_cases
+from tests.onnx_backend.judging import Tally, Verdict
+
+BATCHES = 16
+LAYERS_PER_SEGMENT = (1, 2, 100)
+LEAST_RIGHT = 1750
+"""Cases that must go right, so that none gets lost unnoticed where onnx or onnxruntime change."""
+LEAST_SPLIT = 2000 if LONG else 800
+
+
+@pytest.fixture(scope="module")
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Of all batches; printed at the end."""
+    total = Tally()
+    logging.getLogger("flexpie").setLevel(logging.ERROR)
+    yield total
+    logging.getLogger("flexpie").setLevel(logging.NOTSET)
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\nONNX backend suite: {total}")  # noqa: T201
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+@pytest.mark.timeout(600)
+def test_every_case_that_passes_unsplit_passes_split(batch: int, tally: Tally) -> None:
+    failures = len(tally.failures)
+    for case in all_cases()[batch::BATCHES]:
+        for scheme in schemes_for(case):
+            tally.add(case, scheme, LAYERS_PER_SEGMENT[case.number // 7 % len(LAYERS_PER_SEGMENT)])
+    assert not tally.failures[failures:], "\n".join(tally.failures[failures:])
+
+
+def test_the_suite_is_there_and_splits_take_place(tally: Tally) -> None:
+    rounds = len(SPLITTING) if LONG else 1
+    right = tally.counts[Verdict.WHOLE] + tally.counts[Verdict.SPLIT]
+    assert right >= LEAST_RIGHT * rounds, tally
+    assert tally.counts[Verdict.SPLIT] >= LEAST_SPLIT, tally
+
+
+def schemes_for(case: Case) -> Sequence[Choice]:
+    """What a case is tried with in this run."""
+
+    def choose(graph: LayerGraph) -> Scheme:
+        choices = schemes_that_divide(graph) or SPLITTING
+        return choices[case.number % len(choices)]
+
+    return SPLITTING if LONG else (choose,)
