@@ -44,10 +44,13 @@ class SoftmaxRule(SameShapeRule):
     def whole_axes(self, bound: BoundOperator) -> AbstractSet[int]:
         """The normalised axes."""
         rank = len(bound.output().shape)
-        if bound.operator.version >= 13:
+        if self._version(bound) >= 13:
             return {bound.integer("axis", -1) % rank} if rank else set()
         axis = bound.integer("axis", 1)
         return set(range(axis + rank if axis < 0 else axis, rank))
+
+    def _version(self, bound: BoundOperator) -> int:
+        return bound.operator.version
 
     def flops(self, bound: BoundOperator, produced: Regions) -> int:
         """About five per element: maximum, difference, exponential, sum, quotient."""
@@ -79,8 +82,8 @@ class ConcatRule(CopyRule):
         return LocalForm(dropped=frozenset(index for index, region in enumerate(needed) if region is None))
 
 
-class CumSumRule(SameShapeRule):
-    """CumSum along an axis that an input names."""
+class CumulativeRule(SameShapeRule):
+    """CumSum, CumProd along an axis that an input names."""
 
     def supports(self, bound: BoundOperator) -> bool:
         """Only where the axis is known."""
@@ -89,6 +92,81 @@ class CumSumRule(SameShapeRule):
     def whole_axes(self, bound: BoundOperator) -> AbstractSet[int]:
         """The summed axis."""
         return {axis % len(bound.output().shape) for axis in bound.constants[1] or ()}
+
+
+class TopKRule(Rule):
+    """The largest or smallest elements along `axis`, and their places there."""
+
+    def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
+        """Both outputs, with the axis whole."""
+        present = [region for region in wanted if region is not None]
+        axis = self._axis(bound)
+        region = present[0].hull(present[-1]).with_axis(axis, Interval(0, bound.output().shape[axis]))
+        return (region,) * len(wanted)
+
+    def supports(self, bound: BoundOperator) -> bool:
+        """Not with an omitted output."""
+        return has_elements(bound) and all(spec is not None for spec in bound.outputs)
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """The axis whole; how many."""
+        axis = self._axis(bound)
+        region = sole(produced).with_axis(axis, Interval(0, bound.input(0).shape[axis]))
+        return (region, *whole_inputs(bound)[1:])
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """A comparison per element and halving of the axis."""
+        length = bound.input(0).shape[self._axis(bound)]
+        return math.prod(sole(self.needs(bound, produced)).shape) * max(1, length.bit_length())
+
+    @staticmethod
+    def _axis(bound: BoundOperator) -> int:
+        return bound.integer("axis", -1) % len(bound.input(0).shape)
+
+
+class ReverseSequenceRule(SameShapeRule, CopyRule):
+    """Elements of each sequence in reverse order along `time_axis`; lengths of sequences [batch]."""
+
+    def whole_axes(self, bound: BoundOperator) -> AbstractSet[int]:
+        """The time."""
+        return {bound.integer("time_axis", 0)}
+
+    def links(self, bound: BoundOperator, input_index: int) -> bool:
+        """Never."""
+        return False
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """The same place, and the lengths of its sequences."""
+        region = sole(produced)
+        return region, Region((region[bound.integer("batch_axis", 1)],))
+
+
+class TriluRule(CopyRule):
+    """A triangle of matrices, up to or from the k-th diagonal on."""
+
+    def supports(self, bound: BoundOperator) -> bool:
+        """Only where k is known."""
+        return has_elements(bound) and len(bound.input(0).shape) >= 2 and self._diagonal(bound) is not None
+
+    def links(self, bound: BoundOperator, input_index: int) -> bool:
+        """The first input."""
+        return input_index == 0
+
+    def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
+        """The same place; no k."""
+        return (sole(produced), *[None] * (len(bound.inputs) - 1))
+
+    def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
+        """The diagonal as the part sees it."""
+        *_, rows, columns = sole(produced)
+        return LocalForm(constants={1: ((self._diagonal(bound) or 0) + rows.start - columns.start,)})
+
+    @staticmethod
+    def _diagonal(bound: BoundOperator) -> int | None:
+        if len(bound.inputs) < 2 or bound.inputs[1] is None:
+            return 0
+        known = bound.constants[1]
+        return known[0] if known else None
 
 
 class ReduceRule(Rule):

@@ -42,6 +42,14 @@ class BoundOperator:
         assert isinstance(value, tuple), f"{self.operator.name}: attribute {name} is not a list"
         return tuple(int(item) for item in value)
 
+    def real_numbers(self, name: str) -> Reals | None:
+        """Attribute that is a list of floating-point numbers; None when absent."""
+        value = self.operator.attributes.get(name)
+        if value is None:
+            return None
+        assert isinstance(value, tuple), f"{self.operator.name}: attribute {name} is not a list"
+        return tuple(float(item) for item in value)
+
     def text(self, name: str, default: str) -> str:
         """String attribute."""
         return str(self.operator.attributes.get(name, default))

@@ -85,6 +85,14 @@ class LayerNormalizationRule(Rule):
         return bound.integer("axis", -1) % len(bound.input(0).shape)
 
 
+class RootMeanSquareRule(LayerNormalizationRule):
+    """RMSNormalization: X and scale; normalised over the axes from `axis` on."""
+
+    def flops(self, bound: BoundOperator, produced: Regions) -> int:
+        """About five per element: a square, a sum, a quotient, a multiply-add."""
+        return 5 * sole(produced).size
+
+
 class InstanceNormalizationRule(Rule):
     """X [N, C, ...], scale [C], bias [C]: every channel of every picture for itself."""
 

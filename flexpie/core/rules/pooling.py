@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from flexpie.core.region import Region
-from flexpie.core.rules.base import BoundOperator, LocalForm, Regions, Rule, has_elements, sole
+from flexpie.core.rules.base import BoundOperator, LocalForm, Regions, Rule, has_elements, sole, whole_inputs
 from flexpie.core.rules.windows import Window, local_pads, windows
 
 
@@ -32,7 +32,7 @@ class PoolRule(Rule):
         """What lies under the windows."""
         batch, channels, *spatial = sole(produced)
         seen = [window.inputs(part) for window, part in zip(self._windows(bound), spatial, strict=True)]
-        return (Region((batch, channels, *seen)),)
+        return (Region((batch, channels, *seen)), *whole_inputs(bound)[1:])
 
     def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
         """Explicit pads. `ceil_mode` stays: away from the tensor's end the windows fit exactly and it says
@@ -58,7 +58,7 @@ class GlobalPoolRule(Rule):
 
     def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
         """The spatial axes whole."""
-        return (Region((*sole(produced)[:2], *bound.input(0).whole[2:])),)
+        return (Region((*sole(produced)[:2], *bound.input(0).whole[2:])), *whole_inputs(bound)[1:])
 
     def flops(self, bound: BoundOperator, produced: Regions) -> int:
         """One per input element."""

@@ -267,7 +267,9 @@ def _slices(region: Region) -> tuple[slice, ...]:
 
 
 def _spec(name: str, array: Array | None) -> TensorSpec | None:
-    return None if array is None else TensorSpec(name, array.shape, ElementType(array.dtype.name))
+    if array is None:
+        return None
+    return TensorSpec(name, array.shape, ElementType("string" if array.dtype.kind == "O" else array.dtype.name))
 
 
 def _constant(array: Array | None) -> Constant | None:

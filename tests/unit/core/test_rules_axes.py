@@ -154,3 +154,49 @@ def test_normalization_cannot_be_linked(op_type: str) -> None:
     case = Case(op_type, (values((1, 8, 16)), values(shape, 1), values(shape, 2)))
     bound = bound_case(case, run(case))
     assert not rule_for(bound.operator).links(bound, 0)
+
+
+@given(shape=SHAPES, axis=st.integers(-4, 3), count=st.integers(1, 3), largest=st.integers(0, 1),
+       opset=st.sampled_from((7, 10, 11)), seed=SEEDS)  # fmt: skip
+def test_part_of_top_k_equals_the_whole(
+    shape: list[int], axis: int, count: int, largest: int, opset: int, seed: int
+) -> None:
+    axis = max(-len(shape), min(axis, len(shape) - 1)) % len(shape)
+    count = min(count, shape[axis])
+    if opset < 10:
+        case = Case("TopK", (values(shape),), {"axis": axis, "k": count}, opset, outputs=(True, True))
+    else:
+        attributes: dict[str, Any] = {"axis": axis, "largest": largest} if opset >= 11 else {"axis": axis}
+        case = Case("TopK", (values(shape), vector(count)), attributes, opset, frozenset({1}), (True, True))
+    check(case, seed=seed)
+
+
+@given(shape=st.lists(st.integers(1, 6), min_size=2, max_size=4), upper=st.integers(0, 1), k=st.integers(-7, 7),
+       given_k=st.sampled_from(("none", "scalar", "vector", "unknown")), seed=SEEDS)  # fmt: skip
+def test_part_of_triangle_equals_the_whole(shape: list[int], upper: int, k: int, given_k: str, seed: int) -> None:
+    diagonal = {"none": [], "vector": [vector(k)]}.get(given_k, [np.array(k, np.int64)])
+    case = Case("Trilu", (values(shape), *diagonal), {"upper": upper}, 14,
+                frozenset({1} if given_k != "unknown" else ()))  # fmt: skip
+    check(case, seed=seed, divided=given_k != "unknown")
+
+
+@given(shape=st.lists(st.integers(1, 5), min_size=2, max_size=4), time=st.integers(0, 1), seed=SEEDS)
+def test_part_of_reversed_sequences_equals_the_whole(shape: list[int], time: int, seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, shape[time] + 1, shape[1 - time]).astype(np.int64)
+    attributes: dict[str, Any] = {"time_axis": time, "batch_axis": 1 - time}
+    check(Case("ReverseSequence", (values(shape), lengths), attributes, 10), seed=seed)
+
+
+@given(shape=SHAPES, axis=st.integers(-4, 3), exclusive=st.integers(0, 1), reverse=st.integers(0, 1), seed=SEEDS)
+def test_part_of_running_product_equals_the_whole(
+    shape: list[int], axis: int, exclusive: int, reverse: int, seed: int
+) -> None:
+    axis = max(-len(shape), min(axis, len(shape) - 1))
+    attributes: dict[str, Any] = {"exclusive": exclusive, "reverse": reverse}
+    check(Case("CumProd", (values(shape), np.array(axis, np.int64)), attributes, 26, frozenset({1})), seed=seed)
+
+
+@given(shape=SHAPES, axis=st.integers(-4, 3), seed=SEEDS)
+def test_part_of_root_mean_square_equals_the_whole(shape: list[int], axis: int, seed: int) -> None:
+    axis = max(-len(shape), min(axis, len(shape) - 1))
+    check(Case("RMSNormalization", (values(shape), values(shape[axis:], 1)), {"axis": axis}, 23), seed=seed)
