@@ -91,7 +91,7 @@ def reference_seconds(work: Work) -> float:
 
 def _flops_per_second(work: Work) -> float:
     if work.op_type == "Conv":
-        output = next((shape for shape in work.outputs if shape is not None), (1, 1))
+        output = next((shape for shape in work.outputs if shape), (1, 1))  # an opaque one has no axes
         channels, pixels = output[1], math.prod(output[2:])
         if work.group > 1 and channels <= 2 * work.group:
             return DEPTHWISE_FLOPS_PER_SECOND

@@ -173,6 +173,7 @@ def _signature(graph: LayerGraph, layer: Layer) -> tuple[object, ...]:
         (
             graph.tensors[name].shape,
             graph.tensors[name].dtype,
+            graph.tensors[name].opaque,
             name in graph.weights,
             graph.constants.get(name),
             graph.reals.get(name),
