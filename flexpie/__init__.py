@@ -8,8 +8,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from flexpie.client import AsyncClient, Client
+    from flexpie.core.errors import ErrorCode, FlexPieError
 
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "ErrorCode", "FlexPieError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from flexpie import client
 
         return getattr(client, name)
+    if name in {"ErrorCode", "FlexPieError"}:
+        from flexpie.core import errors
+
+        return getattr(errors, name)
     raise AttributeError(f"module 'flexpie' has no attribute {name!r}")
