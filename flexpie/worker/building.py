@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,14 @@ from flexpie.core.program import DeviceProgram
 from flexpie.wire.framing import Failure
 from flexpie.wire.limits import ChannelOptions
 from flexpie.worker.deployment import Deployment
-from flexpie.worker.engine import Engine, Session
+from flexpie.worker.engine import Engine, Interruption, Session
 from flexpie.worker.events import DeploymentBuilt, DeploymentFailed, Event
 from flexpie.worker.peers import Peer, PeerLink
 from flexpie.worker.sessions import load_sessions, warm_sessions
 from flexpie.worker.store import Store
+
+WARM_UP_SECONDS = 20.0
+"""How long sessions are warmed: on zeros a Loop may never end."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ class Resources:
     links: dict[int, PeerLink] = field(default_factory=dict)
     """By index of the peer."""
     building: asyncio.Task[None] | None = None
+    warm_up: Interruption = field(default_factory=Interruption)
     build_seconds: float = 0.0
     bytes_sent: int = 0
 
@@ -60,6 +65,7 @@ class Builder:
         """Give back what a deployment holds, finished or not."""
         if resources.building is not None:
             resources.building.cancel()
+        resources.warm_up.set()
         for link in resources.links.values():
             task = self._loop.create_task(link.close())
             self._closing.add(task)
@@ -79,7 +85,9 @@ class Builder:
         try:
             await self._loop.run_in_executor(self.disk, self._pin, deployment)
             self._open_links(deployment, addresses, resources)
-            resources.sessions = await self._loop.run_in_executor(self._loading, self._load, deployment.program)
+            load = functools.partial(load_sessions, deployment.program, self._store.folder, self._engine)
+            resources.sessions = await self._loop.run_in_executor(self._loading, load)
+            await self._warm(resources)
             for link in resources.links.values():
                 await link.opened()
             event = DeploymentBuilt(deployment.deployment_id)
@@ -105,10 +113,13 @@ class Builder:
                 "Push the package again; if that does not help, start the worker with a larger --store-bytes.",
             )
 
-    def _load(self, program: DeviceProgram) -> Sequence[Session]:
-        sessions = load_sessions(program, self._store.folder, self._engine)
-        warm_sessions(program, sessions)
-        return sessions
+    async def _warm(self, resources: Resources) -> None:
+        work = functools.partial(warm_sessions, resources.program, resources.sessions, resources.warm_up)
+        timer = self._loop.call_later(WARM_UP_SECONDS, resources.warm_up.set)
+        try:
+            await self._loop.run_in_executor(self._loading, work)
+        finally:
+            timer.cancel()
 
     def _open_links(self, deployment: Deployment, addresses: Mapping[int, str], resources: Resources) -> None:
         program = deployment.program

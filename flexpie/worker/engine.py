@@ -52,6 +52,32 @@ class Port:
     """`OBJECT` for a sequence, an optional or a map."""
 
 
+class Interruption:
+    """Ends a computation early, from another thread. Once it is set, whatever runs with it fails, now and later.
+
+    onnxruntime looks at it between two operators, those in the bodies of Loop, Scan and If included. So an endless
+    Loop ends at once, and what a single operator has begun is finished first.
+    """
+
+    def __init__(self) -> None:
+        self._options = ort.RunOptions()
+        self._options.log_severity_level = 4  # failures are raised, and reported where they are handled
+
+    @property
+    def options(self) -> Any:
+        """The ``onnxruntime.RunOptions`` that carry it."""
+        return self._options
+
+    @property
+    def is_set(self) -> bool:
+        """Whether computations are to end."""
+        return bool(self._options.terminate)
+
+    def set(self) -> None:
+        """End what runs with it."""
+        self._options.terminate = True
+
+
 class Session(Protocol):
     """A model that is loaded and ready to run."""
 
@@ -63,8 +89,8 @@ class Session(Protocol):
     def outputs(self) -> tuple[Port, ...]:
         """In the order in which `run` yields them."""
 
-    def run(self, arrays: Sequence[Datum]) -> list[Datum]:
-        """Outputs for these inputs; raises ``EXECUTION_FAILED``."""
+    def run(self, arrays: Sequence[Datum], interruption: Interruption | None = None) -> list[Datum]:
+        """Outputs for these inputs; raises ``EXECUTION_FAILED``, also when it is interrupted."""
 
 
 class Engine(Protocol):
@@ -110,20 +136,21 @@ class OnnxRuntimeSession:
         self._names = [port.name for port in self.outputs]
         self._plain = all(port.dtype not in _DETOURS for port in (*self.inputs, *self.outputs))
 
-    def run(self, arrays: Sequence[Datum]) -> list[Datum]:
+    def run(self, arrays: Sequence[Datum], interruption: Interruption | None = None) -> list[Datum]:
         """See `Session.run`."""
         feeds = dict(zip((port.name for port in self.inputs), arrays, strict=True))
+        options = None if interruption is None else interruption.options
         try:
             outputs: list[Datum] = (
-                self._session.run(self._names, feeds) if self._plain else self._run_with_values(feeds)
+                self._session.run(self._names, feeds, options) if self._plain else self._run_with_values(feeds, options)
             )
         except Exception as error:  # onnxruntime raises many types
             raise _failed("onnxruntime failed to run a subgraph", error) from error
         return outputs
 
-    def _run_with_values(self, feeds: Mapping[str, Datum]) -> list[Datum]:
+    def _run_with_values(self, feeds: Mapping[str, Datum], options: Any) -> list[Datum]:
         values = {port.name: _to_ort(feeds[port.name], port.dtype) for port in self.inputs}
-        results = self._session.run_with_ort_values(self._names, values)
+        results = self._session.run_with_ort_values(self._names, values, options)
         return [_from_ort(result, port.dtype) for port, result in zip(self.outputs, results, strict=True)]
 
 
@@ -169,8 +196,10 @@ class FakeSession:
         self.outputs = model.outputs
         self._function = model.function
 
-    def run(self, arrays: Sequence[Datum]) -> list[Datum]:
+    def run(self, arrays: Sequence[Datum], interruption: Interruption | None = None) -> list[Datum]:
         """See `Session.run`; refuses arrays that do not fit its inputs, as onnxruntime does."""
+        if interruption is not None and interruption.is_set:
+            raise FlexPieError(ErrorCode.EXECUTION_FAILED, "The fake engine was interrupted.")
         for port, array in zip(self.inputs, arrays, strict=True):
             fits = len(port.shape) == array.ndim and all(
                 length in (None, actual) for length, actual in zip(port.shape, array.shape, strict=True)

@@ -12,7 +12,7 @@ from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, R
 from flexpie.wire.framing import Buffer
 from flexpie.wire.opaque import Datum
 from flexpie.wire.tensors import NUMPY_DTYPES, Array, cut, datum_bytes, payload_to_arrays
-from flexpie.worker.engine import Port, Session
+from flexpie.worker.engine import Interruption, Port, Session
 
 
 @dataclass
@@ -24,8 +24,12 @@ class ValueTable:
     """Inputs of the request by tensor name: where the master's program runs only."""
     arrays: dict[int, Datum] = field(default_factory=dict)
     """By index of the value; what is opaque may be another kind of value."""
-    discarded: bool = False
-    """Set when the request ended, to stop between two steps."""
+    interruption: Interruption = field(default_factory=Interruption)
+    """Of whatever is computed on this table."""
+
+    def discard(self) -> None:
+        """The request has ended: stop what is being computed for it. From any thread."""
+        self.interruption.set()
 
     def execute(self, steps: Sequence[Step], payloads: Sequence[Buffer], sessions: Sequence[Session]) -> None:
         """Do the steps of one batch; `payloads` has one entry for each `Receive` among them.
@@ -34,7 +38,7 @@ class ValueTable:
         """
         received = iter(payloads)
         for step in steps:
-            if self.discarded:
+            if self.interruption.is_set:
                 return
             match step:
                 case Receive(values=values):
@@ -70,7 +74,7 @@ class ValueTable:
         return array
 
     def _run(self, session: Session, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        results = session.run([self.arrays[value] for value in inputs])
+        results = session.run([self.arrays[value] for value in inputs], self.interruption)
         for value, array in zip(outputs, results, strict=True):
             expected = self.program.values[value]
             if not expected.opaque and array.shape != expected.region.shape:

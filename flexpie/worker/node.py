@@ -141,6 +141,8 @@ class WorkerNode:
             self._timer.cancel()
         for deployment_id in list(self.resources):
             self._free(deployment_id)
+        for table in self._tables.values():
+            table.discard()
         await self._builder.close()
         self._compute.stop()
         await self._loop.run_in_executor(None, self._compute.join, JOIN_SECONDS)
@@ -223,7 +225,7 @@ class WorkerNode:
     def _end(self, key: RequestKey, outcome: Outcome, reason: str) -> None:
         table = self._tables.pop(key, None)
         if table is not None:
-            table.discarded = True
+            table.discard()
         level = {Outcome.FINISHED: logging.DEBUG, Outcome.CANCELLED: logging.INFO}.get(outcome, logging.WARNING)
         _log.log(level, "request %s %s%s", outcome.value, key, f": {reason}" if reason else "")
 

@@ -11,7 +11,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import DeviceProgram, Run, SubgraphRef
 from flexpie.core.tensor import ElementType
 from flexpie.wire.tensors import NUMPY_DTYPES, Array
-from flexpie.worker.engine import Engine, Session
+from flexpie.worker.engine import Engine, Interruption, Session
 from flexpie.worker.execution import check_session
 from flexpie.worker.external_data import external_files
 
@@ -28,17 +28,20 @@ def load_sessions(program: DeviceProgram, folder: Path, engine: Engine) -> tuple
     return sessions
 
 
-def warm_sessions(program: DeviceProgram, sessions: Sequence[Session]) -> None:
+def warm_sessions(
+    program: DeviceProgram, sessions: Sequence[Session], interruption: Interruption | None = None
+) -> None:
     """Run every subgraph once on zeros, so that the first request finds memory allocated and code loaded.
 
-    A subgraph may reject zeros (an index out of range, say): that is no reason to refuse the program. Nothing tells
-    what an opaque input may look like, so a subgraph that has one is not run.
+    A subgraph may reject zeros (an index out of range, say), or never end with them (and be interrupted): that is no
+    reason to refuse the program. Nothing tells what an opaque input may look like, so a subgraph that has one is not
+    run.
     """
     for run in _runs(program):
         if any(program.values[value].opaque for value in run.inputs):
             continue
         try:
-            sessions[run.subgraph].run([_zeros(program, value) for value in run.inputs])
+            sessions[run.subgraph].run([_zeros(program, value) for value in run.inputs], interruption)
         except FlexPieError as error:
             if error.code is not ErrorCode.EXECUTION_FAILED:
                 raise

@@ -84,3 +84,34 @@ def run_unsplit(path: Path, inputs: dict[str, Array]) -> dict[str, Array]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def endless_loop(path: Path, *, ends_on: bool = False) -> Path:
+    """`x` float32 [4] and `go` bool [] → `y`: x plus one, again and again for ever, unless `go` is `ends_on`."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["sum", "one"], ["more"]), helper.make_node("Identity", ["on"], ["still_on"])],
+        "body",
+        [
+            helper.make_tensor_value_info("iteration", onnx.TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, [4]),
+        ],
+        [
+            helper.make_tensor_value_info("still_on", onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [4]),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Not" if ends_on else "Identity", ["go"], ["begin"]),
+            helper.make_node("Loop", ["", "begin", "x"], ["y"], body=body),
+        ],
+        "endless_loop",
+        [
+            helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4]),
+            helper.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4])],
+        [numpy_helper.from_array(np.float32(1), "one")],
+    )
+    return save(graph, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from flexpie.worker.engine import (
     Engine,
     FakeEngine,
     FakeModel,
+    Interruption,
     OnnxRuntimeEngine,
     Port,
     run_unsplit,
 )
+from tests.integration.master_models import endless_loop
 
 DIMENSIONS: list[str | int | None] = ["n", 3]
 TYPES = {
@@ -134,3 +137,37 @@ def test_custom_operators_are_unknown(engine: Engine) -> None:
     with pytest.raises(FlexPieError) as raised:
         engine.load(proto.SerializeToString())
     assert raised.value.code is ErrorCode.EXECUTION_FAILED
+
+
+def test_what_is_interrupted_fails_now_and_later(engine: Engine) -> None:
+    session, x = engine.load(NEGATE), np.ones((1, 3), np.float32)
+    interruption = Interruption()
+    (y,) = session.run([x], interruption)
+    assert y.tolist() == [[-1, -1, -1]]
+    interruption.set()
+    for _ in range(2):
+        with pytest.raises(FlexPieError) as raised:
+            session.run([x], interruption)
+        assert raised.value.code is ErrorCode.EXECUTION_FAILED
+    (y,) = session.run([x], Interruption())
+    assert y.tolist() == [[-1, -1, -1]], "others are not concerned"
+
+
+def test_types_that_take_a_detour_are_interrupted_too() -> None:
+    session, interruption = OnnxRuntimeEngine().load(COPIES[ElementType.BFLOAT16]), Interruption()
+    interruption.set()
+    with pytest.raises(FlexPieError, match="terminate"):
+        session.run([np.ones((1, 3), NUMPY_DTYPES[ElementType.BFLOAT16])], interruption)
+
+
+def test_another_thread_ends_an_endless_loop(tmp_path: Path) -> None:
+    session = OnnxRuntimeEngine().load(endless_loop(tmp_path / "loop.onnx"))
+    x, interruption = np.zeros(4, np.float32), Interruption()
+    timer = threading.Timer(0.1, interruption.set)
+    timer.start()
+    with pytest.raises(FlexPieError, match="terminate") as raised:
+        session.run([x, np.array(True)], interruption)
+    timer.join()
+    assert raised.value.code is ErrorCode.EXECUTION_FAILED
+    (y,) = session.run([x, np.array(False)])
+    assert y.tolist() == [0, 0, 0, 0]

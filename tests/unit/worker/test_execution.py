@@ -72,7 +72,7 @@ def test_released_values_are_gone() -> None:
 
 def test_a_discarded_table_executes_nothing() -> None:
     found = table()
-    found.discarded = True
+    found.discard()
     found.execute([Release((0,))], [], [])
     assert found.arrays
 
