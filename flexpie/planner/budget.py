@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,18 +10,23 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
-from flexpie.core.scheme import REPLICATED
+from flexpie.core.scheme import OUT_C, REPLICATED
 from flexpie.planner.candidates import Candidate, Shares, all_candidates, share_choices
 from flexpie.planner.cost import CostModel
 from flexpie.planner.evaluation import evaluate
+from flexpie.planner.forced import forced_segments
 from flexpie.planner.memory import MemoryNeed, memory_needs
-from flexpie.planner.search import search
+from flexpie.planner.search import search, search_within
 from flexpie.planner.table import CostTable, cost_table
 
-_RAISES = 10
-"""Searches with rising prices before giving up."""
-_REFINEMENTS = 4
-"""Searches with prices between the last that did not fit and the first that did."""
+_RAISES = 5
+"""Searches with rising prices, the first with none."""
+_RAISE = 8.0
+"""What a price is multiplied with for the next search."""
+_FIRST_PRICE = 1 / 64
+"""The first price: what a device's whole budget costs, as a part of the time of the fastest plan."""
+_ROOM_STEPS = 3
+"""Corrections of what the activations leave to the weights."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,9 @@ def search_within_budgets(
 ) -> Fit:
     """The fastest plan found that fits every device's memory.
 
-    Where the fastest of all fits, it is that. Else weights get a price per byte on the devices that are over their
-    budget, which rises until a plan fits: the plan is then good, but not proven best.
+    Where the fastest of all fits, it is that. Else each device's weights are limited to what its budget leaves beside
+    the activations, and searches with a rising price per byte of weights on the devices that are over their budgets
+    compete: the best plan is then good, but not proven best.
 
     Parameters
     ----------
@@ -90,17 +97,19 @@ class _Budgets:
         self.devices = len(cluster.devices)
         self.best: Plan | None = None
         self.least: Excess | None = None
-        self.limited = any(device.memory_bytes is not None for device in cluster.devices)
+        self.budgets = [device.memory_bytes for device in cluster.devices]
         self.alone = alone
 
     def fit(self, candidates: Sequence[Candidate]) -> Fit:
         table = cost_table(self.graph, self.devices, candidates, self.model)
-        found, exact = self._search(table, None)
+        result = search(table)
+        found, exact = evaluate(self.graph, self.cluster, merged(result.segments), self.model), result.exact
         excess = self._consider(found)
         if excess is None:
             fastest = min((found, *(p for p in self.alone)), key=lambda plan: plan.predicted_seconds)
             return Fit(fastest if fastest is found or self._consider(fastest) is None else found, exact, False)
-        for plan in self.alone:
+        least_weights = forced_segments(self.graph, self.cluster, OUT_C)
+        for plan in (*self.alone, evaluate(self.graph, self.cluster, least_weights, self.model)):
             self._consider(plan)
         self._raise_prices(found, excess)
         if self.best is None:
@@ -109,33 +118,42 @@ class _Budgets:
         return Fit(self.best, False, True)
 
     def _raise_prices(self, plan: Plan, excess: Excess) -> None:
-        """Search with dearer and dearer weights, also without the devices that are over their budgets."""
+        """Search within the budgets with dearer and dearer weights, also without the devices that are too small."""
         table = cost_table(self.graph, self.devices, self._roomier_candidates(excess), self.model)
-        low, high = [0.0] * self.devices, [0.0] * self.devices
+        price = 0.0
         for _ in range(_RAISES):
+            prices = [
+                price / max(1, budget) if budget is not None and at in excess.devices else 0.0
+                for at, budget in enumerate(self.budgets)
+            ]
+            if self._fill_room(table, prices):
+                return
+            price = max(_RAISE * price, plan.predicted_seconds * _FIRST_PRICE)
+
+    def _fill_room(self, table: CostTable, prices: Sequence[float]) -> bool:
+        """Search with the weights limited to what the activations of the plan before leave. Returns whether
+        everything was looked at, so that other prices find nothing better."""
+        room = [math.inf if budget is None else float(budget) for budget in self.budgets]
+        everything = True
+        for _ in range(_ROOM_STEPS):
+            result = search_within(table, room, prices)
+            everything = everything and result.exact
+            if not result.segments:
+                return everything
+            plan = evaluate(self.graph, self.cluster, merged(result.segments), self.model)
+            excess = self._consider(plan)
+            if excess is None:
+                return everything
             for device in excess.devices:
-                budget = max(1, self.cluster.devices[device].memory_bytes or 1)
-                high[device] = max(4 * high[device], plan.predicted_seconds / (8 * budget))
-            found, _ = self._search(table, high)
-            over = self._consider(found)
-            if over is None:
-                break
-            low, excess = list(high), over
-        else:
-            return
-        for _ in range(_REFINEMENTS):
-            middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
-            found, _ = self._search(table, middle)
-            if self._consider(found) is None:
-                high = middle
-            else:
-                low = middle
+                need = excess.needs[device]
+                over = need.total - (self.budgets[device] or 0)
+                room[device] = min(room[device], float(need.weights)) - over
+        return False
 
     def _roomier_candidates(self, excess: Excess) -> list[Candidate]:
         """All candidates, more that leave out the devices that are too small, and more in proportion to memory."""
-        budgets = [device.memory_bytes for device in self.cluster.devices]
-        known = [budget for budget in budgets if budget is not None]
-        room = [float(max(known) if budget is None else budget) for budget in budgets]
+        known = [budget for budget in self.budgets if budget is not None]
+        room = [float(max(known) if budget is None else budget) for budget in self.budgets]
         choices: dict[Shares, None] = dict.fromkeys(share_choices(self.cluster))
         if max(room) > 0:
             choices[tuple(value / max(room) for value in room)] = None
@@ -143,16 +161,10 @@ class _Budgets:
             choices |= dict.fromkeys(share_choices(self.cluster, frozenset(excess.devices)))
         return all_candidates(self.devices, tuple(choices))
 
-    def _search(self, table: CostTable, prices: Sequence[float] | None) -> tuple[Plan, bool]:
-        result = search(table, prices)
-        segments = merged(result.segments)
-        return evaluate(self.graph, self.cluster, segments, self.model), result.exact
-
     def _consider(self, plan: Plan) -> Excess | None:
         """Keep a plan that fits if it is the fastest so far; else say what is too much."""
-        if not self.limited:
-            excess = None
-        else:
+        excess = None
+        if any(budget is not None for budget in self.budgets):
             excess = exceeding(self.cluster, memory_needs(self.graph, plan.segments, self.devices))
         if excess is None:
             if self.best is None or plan.predicted_seconds < self.best.predicted_seconds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flexpie.core.cluster import Cluster
-from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, REPLICATED, Scheme, single
+from flexpie.core.scheme import REPLICATED, SPLITTING, Scheme, single
 
 Shares = tuple[float, ...]
 Candidate = tuple[Scheme, Shares]
@@ -19,14 +19,15 @@ def proportional_shares(cluster: Cluster) -> Shares:
 
 
 def share_choices(cluster: Cluster, without: frozenset[int] = frozenset()) -> tuple[Shares, ...]:
-    """Weights of the devices to choose from: in proportion to speed, equal, and the fastest k for every k ≥ 2.
+    """Weights of the devices to choose from: the fastest k for every k ≥ 2, all in proportion to speed, all equal.
 
-    Devices of `without` get nothing. Proportional choices give exactly the same number to devices of equal speed.
+    Fewer devices come first, so that of two equal divisions the one without idle devices gives the name. Devices of
+    `without` get nothing. Proportional choices give exactly the same number to devices of equal speed.
     """
     speeds = [0.0 if index in without else device.speed for index, device in enumerate(cluster.devices)]
     ranked = sorted((index for index in range(len(speeds)) if speeds[index] > 0), key=lambda i: (-speeds[i], i))
     found: dict[Shares, None] = {}
-    for count in range(len(ranked), 1, -1):
+    for count in range(2, len(ranked) + 1):
         chosen = set(ranked[:count])
         for weights in (speeds, [1.0] * len(speeds)) if count == len(ranked) else (speeds,):
             kept = [weight if index in chosen else 0.0 for index, weight in enumerate(weights)]
@@ -35,9 +36,7 @@ def share_choices(cluster: Cluster, without: frozenset[int] = frozenset()) -> tu
     return tuple(found)
 
 
-def all_candidates(
-    devices: int, shares: Sequence[Shares], schemes: Sequence[Scheme] = (IN_H, IN_W, OUT_C, GRID_2D)
-) -> list[Candidate]:
+def all_candidates(devices: int, shares: Sequence[Shares], schemes: Sequence[Scheme] = SPLITTING) -> list[Candidate]:
     """Each device alone, every scheme with every choice of shares, and every set of devices replicated.
 
     Where two of them divide a tensor in the same way, the earlier one gives the name.

@@ -84,7 +84,7 @@ def _sizes(graph: LayerGraph, names: Sequence[str], regions: Regions) -> list[tu
     found: dict[tuple[str, Region], int] = {}
     for name, region in zip(names, regions, strict=True):
         if name and region is not None:
-            found[name, region] = region.size * graph.tensors[name].dtype.itemsize
+            found[name, region] = region.size * graph.tensors[name].itemsize
     return [(name, nbytes) for (name, _), nbytes in found.items()]
 
 

@@ -43,7 +43,7 @@ def memory_needs(graph: LayerGraph, segments: Sequence[Segment], devices: int) -
 
 
 def _nbytes(graph: LayerGraph, name: str, region: Region) -> int:
-    return region.size * graph.tensors[name].dtype.itemsize
+    return region.size * graph.tensors[name].itemsize
 
 
 def _running_peak(graph: LayerGraph, segment: Segment, footprint: Footprint) -> int:

@@ -72,7 +72,7 @@ class LayerSteps:
 
     def _kind(self, name: str) -> TensorKind:
         spec = self.graph.tensors[name]
-        key = (spec.shape, spec.dtype.itemsize)
+        key = (spec.shape, spec.itemsize)
         return self.kinds.setdefault(key, TensorKind(*key, ends=self.devices + 1))
 
     def kind(self, tensor: str) -> TensorKind:
@@ -123,7 +123,7 @@ class LayerSteps:
                 computed=tuple(footprint.held.get(name) for name in layer.produced),
                 works=tuple(self._work(work) for work in works),
                 weight_bytes=sum(
-                    region.size * graph.tensors[name].dtype.itemsize for name, region in footprint.weights.items()
+                    region.size * graph.tensors[name].itemsize for name, region in footprint.weights.items()
                 ),
             )
         return self._parts[key]

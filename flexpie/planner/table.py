@@ -64,6 +64,8 @@ class CostTable:
     growth: Growth
     """What the table was made from; the search does not look at it."""
     grown: Sequence[Sequence[Grown]]
+    weights_onward: Array
+    """Bytes of weights that the layers behind each cut need together, when each is computed once, [cuts]."""
     complete: bool
     """Whether no segment is missing that could be part of a best plan, but for those that `relief_seconds` hint at."""
 
@@ -130,6 +132,7 @@ class _Assembly:
         cuts = tuple(self._cut(position, rows[position]) for position in range(layers + 1))
         live = self.graph.live_after(layers)
         gather = np.array([self.growth.whole_at_master(name) for name in live], dtype=np.int64)
+        weights = [self.growth.whole_weight_bytes(layer) for layer in range(layers)]
         return CostTable(
             cuts,
             self.growth.candidates,
@@ -138,6 +141,7 @@ class _Assembly:
             self.growth.model,
             self.growth,
             self.grown,
+            np.cumsum([0.0, *reversed(weights)])[::-1],
             self.growth.complete,
         )
 

@@ -74,7 +74,7 @@ class Walk:
         for destination, name, region in needs:
             holding = self.holdings[name]
             boxes = holding.boxes.setdefault(destination, [])
-            itemsize = self.graph.tensors[name].dtype.itemsize
+            itemsize = self.graph.tensors[name].itemsize
             for copy in copies_for(name, destination, region, boxes, holding.owners):
                 nbytes[copy.source, destination] += copy.region.size * itemsize  # MASTER is -1: the last row
             if not any(box.contains(region) for box in boxes):
@@ -88,7 +88,7 @@ class Walk:
             holding = self.holdings.get(name)
             if holding is None:
                 continue
-            itemsize = self.graph.tensors[name].dtype.itemsize
+            itemsize = self.graph.tensors[name].itemsize
             for device, footprint in enumerate(footprints):
                 if name not in footprint.wanted:
                     totals[device] += itemsize * sum(box.size for box in holding.boxes.get(device, ()))

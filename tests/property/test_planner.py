@@ -82,7 +82,7 @@ class BruteForce:
         nbytes = np.zeros((self.devices + 1,) * 2)
         for device, name, region in needs:
             for copy in copies_for(name, device, region, boxes[name].get(device, ()), owners[name]):
-                nbytes[copy.source, device] += copy.region.size * self.graph.tensors[name].dtype.itemsize
+                nbytes[copy.source, device] += copy.region.size * self.graph.tensors[name].itemsize
         return float(self.model.exchange_seconds(nbytes))
 
     def _compute(self, first: int, stop: int, candidate: int) -> float:

@@ -1,0 +1,213 @@
+"""One forward pass over the cuts of a cost table, which keeps the cheapest way to each state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flexpie.core.plan import Segment
+from flexpie.planner.bounds import Bounds, following, main_exchange_seconds
+from flexpie.planner.cost import Array
+from flexpie.planner.layouts import NOTHING, Indices
+from flexpie.planner.table import CostTable, Cut
+
+_SLACK = 1e-10
+"""Relative; sums in another order differ by less."""
+
+Holdings = tuple[int, ...]
+"""Holding of each live tensor."""
+Used = tuple[int, ...]
+"""Bytes of weights so far, per device; empty where no budget limits them."""
+Key = tuple[Holdings, Used]
+"""With the cut, a state of the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The cheapest way found to a state."""
+
+    seconds: float
+    choice: int
+    """Position in the cut's candidates of the one that divides the main tensor."""
+    parent: tuple[int, Key] | None
+    """Cut and key of the state before."""
+    row: int
+    """Segment between the two."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a sweep looks at."""
+
+    upper: float = math.inf
+    """Nothing that is bound to cost more is followed."""
+    transitions: int = 0
+    """Steps after which only the most promising states of each cut are followed."""
+    fallback_states: int = 8
+    """How many those are."""
+    budgets: Array | None = None
+    """Bytes of weights that each device may hold, [devices]; infinite where there is no limit."""
+    weights_onward: Array = field(default_factory=lambda: np.zeros(0))
+    """With budgets: bytes of weights that the segments from each cut on need at least, on all devices together."""
+
+
+class Sweep:
+    """One forward pass over all cuts."""
+
+    def __init__(self, table: CostTable, costs: tuple[Array, ...], bounds: Bounds, limits: Limits) -> None:
+        self.table, self.costs, self.bounds, self.limits = table, costs, bounds, limits
+        self.transitions = 0
+        self.upper = limits.upper * (1 + _SLACK)
+        self.dropped = False
+        """Whether some state was not followed for lack of room."""
+        self.states: list[dict[Key, State]] = [{} for _ in table.cuts]
+        self._carried: dict[tuple[int, int], list[int]] = {}
+        self._fronts: list[dict[Holdings, list[tuple[float, Used]]]] = [{} for _ in table.cuts]
+
+    def run(self) -> tuple[float, tuple[Segment, ...]] | None:
+        """The cost and the segments of the best way found that costs at most `upper`; None if there is none."""
+        first = self.table.cuts[0]
+        start = tuple(int(number) for number in first.holdings[0])
+        used = () if self.limits.budgets is None else (0,) * len(self.limits.budgets)
+        self.states[0][start, used] = State(0.0, 0, None, -1)
+        for position in range(len(self.table.cuts) - 1):
+            kept = self._most_promising(position)
+            if kept:
+                self._expand(position, kept)
+        return self._best_end()
+
+    def _most_promising(self, position: int) -> list[tuple[Key, State]]:
+        onward = self.bounds.onward[position]
+        ranked = list(self.states[position].items())
+        if self.transitions >= self.limits.transitions and len(ranked) > self.limits.fallback_states:
+            ranked.sort(key=lambda item: item[1].seconds + onward[item[1].choice])
+            self.dropped = True
+            ranked = ranked[: self.limits.fallback_states]
+        return ranked
+
+    def _expand(self, position: int, kept: list[tuple[Key, State]]) -> None:
+        """Try every segment after every state, but for those that the bounds exclude."""
+        cut = self.table.cuts[position]
+        holdings = np.array([held for (held, _), _ in kept], dtype=np.int64).reshape(len(kept), len(cut.tensors))
+        seconds = np.array([state.seconds for _, state in kept])
+        choices = np.array([state.choice for _, state in kept])
+        exchange = main_exchange_seconds(self.table, position)[choices]
+        ahead = following(self.table, self.bounds.onward, position)
+        segment_costs = self.costs[position]
+        bound = seconds[:, None] + exchange + (segment_costs - cut.relief_seconds + ahead)
+        chosen, rows = np.nonzero(bound <= self.upper)
+        for slot in range(len(cut.tensors)):
+            if slot != cut.main and len(rows):
+                alone = self.table.alone_seconds(position, slot, holdings[:, slot], cut.needs[:, slot])
+                exchange = np.maximum(exchange, alone)
+        bound = seconds[:, None] + exchange + (segment_costs - cut.relief_seconds + ahead)
+        keep = bound[chosen, rows] <= self.upper
+        chosen, rows = chosen[keep], rows[keep]
+        total = seconds[chosen] + self._exchange_seconds(cut, holdings, exchange, chosen, rows) + segment_costs[rows]
+        passed = total - cut.relief_seconds[rows] + ahead[rows] <= self.upper
+        used = self._used(cut, kept, chosen, rows)
+        if used is not None:
+            passed &= self._affordable(cut, used, rows)
+        self.transitions += int(passed.sum())
+        for at in np.nonzero(passed)[0]:
+            key, _ = kept[chosen[at]]
+            after = () if used is None else tuple(int(nbytes) for nbytes in used[at])
+            self._reach(position, key, int(rows[at]), float(total[at]), after)
+
+    def _used(self, cut: Cut, kept: list[tuple[Key, State]], chosen: Indices, rows: Indices) -> Array | None:
+        """Bytes of weights on each device after each chosen pair of state and segment, [pairs, devices]."""
+        if self.limits.budgets is None:
+            return None
+        before = np.array([used for (_, used), _ in kept], dtype=np.float64)
+        after: Array = before[chosen] + cut.weight_bytes[rows]
+        return after
+
+    def _affordable(self, cut: Cut, used: Array, rows: Indices) -> Array:
+        """Which of the pairs are within the budgets and leave room for the weights that come."""
+        assert self.limits.budgets is not None
+        room = self.limits.budgets - used
+        enough: Array = (room >= 0).all(axis=1) & (room.sum(axis=1) >= self.limits.weights_onward[cut.stop[rows]])
+        return enough
+
+    def _exchange_seconds(self, cut: Cut, holdings: Indices, alone: Array, chosen: Indices, rows: Indices) -> Array:
+        """Seconds of the exchange in front of each chosen pair of state and segment.
+
+        Where a segment reads one live tensor they are known (`alone`); else the bytes of its tensors are added up.
+        """
+        result: Array = alone[chosen, rows]
+        read = cut.needs[rows] != NOTHING
+        several = np.nonzero(read.sum(axis=1) > 1)[0]
+        if len(several):
+            held = np.where(read, holdings[chosen], NOTHING)[several]
+            both = np.hstack((held, cut.needs[rows[several]]))
+            questions, where = np.unique(both, axis=0, return_inverse=True)
+            asked_holdings, asked_needs = np.hsplit(questions, 2)
+            result[several] = self._sum_seconds(cut, asked_holdings, asked_needs)[where.reshape(-1)]
+        return result
+
+    def _sum_seconds(self, cut: Cut, holdings: Indices, needs: Indices) -> Array:
+        """Seconds of exchanges of several tensors at once; holdings and needs have shape [questions, T]."""
+        nbytes: Array | float = 0.0
+        for slot, number in enumerate(cut.kinds):
+            kind = self.table.kinds[number]
+            asked = np.nonzero(needs[:, slot] != NOTHING)[0]
+            if len(asked):
+                added = np.zeros((len(needs), kind.ends, kind.ends))
+                added[asked] = kind.nbytes(holdings[asked, slot], needs[asked, slot])
+                nbytes = nbytes + added
+        return self.table.model.exchange_seconds(np.asarray(nbytes))
+
+    def _reach(self, position: int, key: Key, row: int, seconds: float, used: Used) -> None:
+        cut = self.table.cuts[position]
+        stop, choice = int(cut.stop[row]), int(cut.choice[row])
+        produced, needs, held = self.table.cuts[stop].holdings[choice], cut.needs[row], key[0]
+        reached = []
+        for slot, before in enumerate(self._carried_slots(position, stop)):
+            if before == NOTHING:
+                reached.append(int(produced[slot]))
+            elif needs[before] == NOTHING:
+                reached.append(held[before])
+            else:
+                kind = self.table.kinds[cut.kinds[before]]
+                reached.append(kind.received(held[before], int(needs[before])))
+        target = tuple(reached)
+        if used:
+            front = self._fronts[stop].setdefault(target, [])
+            if any(known <= seconds and all(map(int.__le__, less, used)) for known, less in front):
+                return
+            front.append((seconds, used))
+        known = self.states[stop].get((target, used))
+        if known is None or seconds < known.seconds:
+            self.states[stop][target, used] = State(seconds, choice, (position, key), row)
+
+    def _carried_slots(self, position: int, stop: int) -> list[int]:
+        """For each tensor that is live at `stop`: its slot at `position`, or NOTHING if it is produced between."""
+        key = (position, stop)
+        if key not in self._carried:
+            slots = {tensor: slot for slot, tensor in enumerate(self.table.cuts[position].tensors)}
+            after = self.table.cuts[stop]
+            self._carried[key] = [
+                NOTHING if producer >= position else slots[tensor]
+                for tensor, producer in zip(after.tensors, after.producers, strict=True)
+            ]
+        return self._carried[key]
+
+    def _best_end(self) -> tuple[float, tuple[Segment, ...]] | None:
+        last = len(self.table.cuts) - 1
+        ends = [(state.seconds + self._gather_seconds(key[0]), key) for key, state in self.states[last].items()]
+        if not ends or (best := min(ends))[0] > self.upper:
+            return None
+        segments = []
+        position, key = last, best[1]
+        while (state := self.states[position][key]).parent is not None:
+            position, key = state.parent
+            segments.append(self.table.segment(position, state.row))
+        return best[0], tuple(reversed(segments))
+
+    def _gather_seconds(self, held: Holdings) -> float:
+        if not held:
+            return 0.0
+        holdings = np.array([held], dtype=np.int64)
+        return float(self._sum_seconds(self.table.cuts[-1], holdings, self.table.gather[None])[0])
