@@ -30,3 +30,11 @@ class ImportedModel:
     def weight_bytes(self) -> int:
         """Bytes of all weights."""
         return sum(tensor.nbytes for tensor in self.weights.values())
+
+    def open_shape(self, name: str) -> tuple[int, ...]:
+        """What is known of an opaque tensor's shape: -1 for a length that depends on the data, (-1,) when even their
+        number does."""
+        kind = self.types.get(name, onnx.TypeProto()).tensor_type
+        if not kind.HasField("shape"):
+            return (-1,)
+        return tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)

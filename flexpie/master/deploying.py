@@ -13,11 +13,9 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from flexpie.compiler import Blob, ImportedModel
 from flexpie.core.cluster import Cluster
-from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
-from flexpie.core.tensor import TensorSpec
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
     DeploymentPlanned,
@@ -30,10 +28,10 @@ from flexpie.master.events import (
     StageReached,
     StartDeployment,
 )
+from flexpie.master.interface import interface_of
 from flexpie.pipeline import Compiled
 from flexpie.planner.planning import PlanningResult
 from flexpie.wire.codec import program_to_proto
-from flexpie.wire.open_inference_tensors import DATATYPES
 from flexpie.wire.v1 import worker_pb2
 
 _Arguments = ParamSpec("_Arguments")
@@ -129,11 +127,7 @@ class Deployer:
         except Exception:
             self.forget(entry.name)  # the file may be there next time
             raise
-        tensors = model.graph.tensors
-        inputs = tuple(tensors[name] for name in model.graph.inputs)
-        outputs = tuple(tensors[name] for name in model.graph.outputs)
-        _check_transferable(entry.name, (*inputs, *outputs))
-        self.report(ModelImported(entry.name, inputs, outputs))
+        self.report(ModelImported(entry.name, *interface_of(model)))
         return model
 
     async def _push(self, deployment: Deployment, compiled: Compiled) -> int:
@@ -209,17 +203,6 @@ def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment)
         )
     participants = tuple(deployment.devices[index] for index in deployment.participants)
     return PlanSummary(participants, tuple(segments), plan.predicted_seconds, result.single_device.predicted_seconds)
-
-
-def _check_transferable(model: ModelName, specs: Iterable[TensorSpec]) -> None:
-    """Clients can send and take the types of the Open Inference Protocol only; inside of a model others may be."""
-    for spec in specs:
-        if spec.dtype not in DATATYPES:
-            raise FlexPieError(
-                ErrorCode.UNSUPPORTED_MODEL,
-                f"Tensor {spec.name} of {model} has the element type {spec.dtype.value}, which no client can exchange.",
-                f"Cast it in the model to one of {', '.join(kind.value for kind in DATATYPES)}.",
-            )
 
 
 def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -> Deployment:

@@ -44,11 +44,7 @@ def all_cases() -> tuple[Case, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy warns of what the cases are about
         node = [_from_memory(case) for case in load_model_tests(kind="node")]
-    files = [
-        Case(case.name, kind, case.rtol, case.atol, lambda folder=Path(case.model_dir): _from_folder(folder))
-        for kind in FROM_FILES
-        for case in load_model_tests(kind=kind)
-    ]
+    files = [_from_files(case) for kind in FROM_FILES for case in load_model_tests(kind=kind)]
     return tuple(sorted(node + files, key=lambda case: case.name))
 
 
@@ -65,6 +61,10 @@ def _from_memory(case: Any) -> Case:
         return case.model, sets
 
     return Case(case.name, case.kind, case.rtol, case.atol, read)
+
+
+def _from_files(case: Any) -> Case:
+    return Case(case.name, case.kind, case.rtol, case.atol, lambda: _from_folder(Path(case.model_dir)))
 
 
 def _array(item: Any) -> Any:

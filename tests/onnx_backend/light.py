@@ -50,7 +50,9 @@ def _weight(shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArr
     if len(shape) < 2:
         return generator.uniform(0.5, 1.5, shape).astype(np.float32)
     fan_in = float(np.prod(shape[1:]))
-    return generator.standard_normal(shape, np.float32) * np.float32(np.sqrt(2.0 / fan_in))
+    weight: npt.NDArray[np.float32] = generator.standard_normal(shape, np.float32)
+    weight *= np.sqrt(2.0 / fan_in)
+    return weight
 
 
 def random_image(model: onnx.ModelProto, seed: int) -> dict[str, npt.NDArray[np.float32]]:

@@ -17,7 +17,7 @@ from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.program import MASTER, DeviceProgram, SubgraphRef
 from flexpie.core.scheme import IN_H
 from flexpie.core.tensor import ElementType, TensorSpec
-from flexpie.master import deploying
+from flexpie.master import interface
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deploying import Deployer, usable_cluster
 from flexpie.master.deployment import Deployment
@@ -53,7 +53,8 @@ class FakePipeline:
             raise self.error
         assert (path, input_shapes, name) == (ENTRY.path, ENTRY.input_shapes, "cat")
         layers = tuple(SimpleNamespace(name=f"layer{at}") for at in range(3))
-        return SimpleNamespace(graph=SimpleNamespace(inputs=("x",), outputs=("x",), tensors={"x": X}, layers=layers))
+        graph = SimpleNamespace(name="cat", inputs=("x",), outputs=("x",), tensors={"x": X}, layers=layers)
+        return SimpleNamespace(graph=graph)
 
     def plan_model(self, model: Any, cluster: Cluster, scheme: str = "auto") -> Any:
         assert scheme == "InH"
@@ -180,9 +181,9 @@ def test_an_import_survives_the_deployment_that_began_it() -> None:
 
 
 def test_a_model_with_outputs_that_cannot_be_answered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploying, "DATATYPES", {ElementType.INT8: "INT8"})
+    monkeypatch.setattr(interface, "DATATYPES", {ElementType.INT8: "INT8"})
     bench = Bench()
-    with pytest.raises(FlexPieError, match="Tensor x of cat has the element type float32") as caught:
+    with pytest.raises(FlexPieError, match="x of cat has the element type float32") as caught:
         bench.deploy("d")
     assert caught.value.code is ErrorCode.UNSUPPORTED_MODEL
 
