@@ -28,7 +28,7 @@ from flexpie.master.events import (
     StageReached,
     StartDeployment,
 )
-from flexpie.master.interface import interface_of
+from flexpie.master.ports import ports_of
 from flexpie.pipeline import Compiled
 from flexpie.planner.planning import PlanningResult
 from flexpie.wire.codec import program_to_proto
@@ -127,7 +127,7 @@ class Deployer:
         except Exception:
             self.forget(entry.name)  # the file may be there next time
             raise
-        self.report(ModelImported(entry.name, *interface_of(model)))
+        self.report(ModelImported(entry.name, *ports_of(model)))
         return model
 
     async def _push(self, deployment: Deployment, compiled: Compiled) -> int:

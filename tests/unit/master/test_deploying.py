@@ -17,7 +17,7 @@ from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.program import MASTER, DeviceProgram, SubgraphRef
 from flexpie.core.scheme import IN_H
 from flexpie.core.tensor import ElementType, TensorSpec
-from flexpie.master import interface
+from flexpie.master import ports
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deploying import Deployer, usable_cluster
 from flexpie.master.deployment import Deployment
@@ -181,7 +181,7 @@ def test_an_import_survives_the_deployment_that_began_it() -> None:
 
 
 def test_a_model_with_outputs_that_cannot_be_answered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interface, "DATATYPES", {ElementType.INT8: "INT8"})
+    monkeypatch.setattr(ports, "DATATYPES", {ElementType.INT8: "INT8"})
     bench = Bench()
     with pytest.raises(FlexPieError, match="x of cat has the element type float32") as caught:
         bench.deploy("d")
