@@ -41,13 +41,20 @@ class AttentionRule(Rule):
         return mask is None or (len(mask.shape) > 1 and broadcasts(mask.shape, (*_scores(bound), mask.shape[-1])))
 
     def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
-        """Whole heads, in whole groups where they share keys of several; with a causal mask, all queries."""
+        """Whole heads, in whole groups where they share keys of several; with a causal mask or a window, all queries
+        from the first on, for which keys a query sees depends on how many there are before it."""
         region, heads = sole(wanted), _heads(bound)
         batch, own, queries = _parts(bound, region)
-        queries = bound.output().whole[-2] if bound.integer("is_causal", 0) else queries
+        if self._counts(bound):
+            queries = Interval(0, queries.stop)
         own = whole_groups(own, heads.sharing)
         grown = _region(bound, heads.queries, batch, own, queries, bound.output().shape[-1])
         return (grown, *[None] * (len(wanted) - 1))
+
+    @staticmethod
+    def _counts(bound: BoundOperator) -> bool:
+        sides = (bound.integer("left_window_size", -1), bound.integer("right_window_size", -1))
+        return bool(bound.integer("is_causal", 0)) or max(sides) >= 0
 
     def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
         """The queries of the part, all keys and values of its heads, and its place in the mask."""

@@ -34,7 +34,10 @@ def attentions(draw: st.DrawFn) -> Case:
         mask_shape = [*(1 if draw(st.booleans()) else length for length in outer), tokens]
         kind = draw(st.sampled_from(("float32", "bool")))
         inputs.append(values(mask_shape, 4, kind))
-    return Case("Attention", tuple(inputs), attributes, draw(st.sampled_from((23, 24))))
+    opset = draw(st.sampled_from((23, 24, 25)))
+    if opset == 25:
+        attributes |= {"left_window_size": draw(st.integers(-1, 3)), "right_window_size": draw(st.integers(-1, 2))}
+    return Case("Attention", tuple(inputs), attributes, opset)
 
 
 @given(case=attentions(), seed=SEEDS)
