@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
-from onnxscript.optimizer import optimize_ir
+from onnxscript.optimizer import fold_constants
+from onnxscript.rewriter import RewritePass
+from onnxscript.rewriter.rules import common as rules
 
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.inference import forget_declared_shapes, infer
@@ -19,6 +21,17 @@ from flexpie.compiler.loading import file_digest, load_model
 from flexpie.compiler.skeleton import skeleton
 
 logger = logging.getLogger(__name__)
+
+# The optimiser has many more rules. They are not used: some are wrong (two Slices of unequal length become a Split in
+# halves), and none of the others makes a model easier to divide.
+_FUSE_BATCH_NORMALIZATION = RewritePass(
+    (
+        rules.fuse_batchnorm_into_conv_rule,
+        rules.fuse_batchnorm_into_conv_transpose_rule,
+        rules.fuse_batchnorm_into_gemm_rule,
+    )
+)
+_LIFT_CONSTANTS = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
 
 
 def import_model(
@@ -46,12 +59,12 @@ def import_model(
 
 
 def _simplify(path: Path, model: ir.Model) -> ir.Model:
-    """Fold constants and BatchNormalization, drop dead and duplicate nodes, with the onnx project's own optimiser."""
+    """Fold constants and BatchNormalization, drop dead and duplicate nodes, with the onnx project's own tools."""
     _settle_cast_like(model.graph)
     _settle_filled(model.graph)
     before = model.clone()  # shares the weights
     try:
-        optimize_ir(model)
+        _optimize(model)
         onnx.checker.check_model(skeleton(model, {}))  # it may write operators of a newer set than the model's
     except Exception as error:  # an optimiser's defect must not cost the user the model
         logger.warning("%s: simplifying failed (%s); the model is used as it is", path.name, error)
@@ -60,12 +73,25 @@ def _simplify(path: Path, model: ir.Model) -> ir.Model:
         _let_optimizer_forget()
     if _interface(model) != _interface(before):  # it renames inputs that are outputs as well
         model = before
-    for step in (passes.InlinePass(), passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
+    for step in (passes.InlinePass(), _LIFT_CONSTANTS, passes.RemoveUnusedNodesPass(), passes.TopologicalSortPass()):
         step(model)
-    passes.RemoveUnusedNodesPass()(model)
-    passes.TopologicalSortPass()(model)
     _detach_weight_outputs(model.graph)
     return model
+
+
+def _optimize(model: ir.Model) -> None:
+    passes.InlinePass()(model)
+    fold_constants(model, onnx_shape_inference=True)
+    for step in (
+        *(_FUSE_BATCH_NORMALIZATION, passes.RemoveUnusedNodesPass(), _LIFT_CONSTANTS),
+        *(passes.LiftSubgraphInitializersToMainGraphPass(), passes.DeduplicateInitializersPass()),
+        *(
+            passes.IdentityEliminationPass(),
+            passes.CommonSubexpressionEliminationPass(),
+            passes.RemoveUnusedNodesPass(),
+        ),
+    ):
+        step(model)
 
 
 def _settle_cast_like(graph: ir.Graph) -> None:
@@ -104,7 +130,7 @@ def _let_optimizer_forget() -> None:
     value = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))
     node = ir.Node("", "Neg", [value])
     graph = ir.Graph([value], node.outputs, nodes=[node], opset_imports={"": 17})
-    optimize_ir(ir.Model(graph, ir_version=8))
+    _optimize(ir.Model(graph, ir_version=8))
 
 
 def _detach_weight_outputs(graph: ir.Graph) -> None:
