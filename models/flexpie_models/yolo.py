@@ -36,7 +36,8 @@ POOLS = (5, 9, 13)
 
 _EPSILON = 1e-3
 
-# Measured with seeds 0..3 on photographs and noise.
+# Measured with seeds 0..3 on photographs and noise: boxes of up to 900 pixels, fp32 rounding about 4e-4 pixels. With
+# the factor at 1 the many sums and concatenations grow from layer to layer, and rounding to 0.1 pixels.
 _GAIN_FACTOR = 0.9
 _HEAD_GAIN = 0.8
 _BRANCH_SCALE = 0.3
