@@ -37,8 +37,8 @@ VIT_TINY = VitConfig("vit_tiny", layers=12, width=192, heads=3)
 _EPSILON = 1e-6
 
 # The answer is read from the class token alone, which sees the patches only through attention: strong values, so that
-# it hears them, and queries sharp enough that it does not hear their mean alone. Measured with seeds 0..3 on photographs
-# and noise: logits of order one, fp32 rounding about 3e-6, photographs correlate at 0.6.
+# it hears them, and queries sharp enough that it does not hear their mean alone. Measured with seeds 0..3 on
+# photographs and noise: logits of order one, fp32 rounding about 3e-6, photographs correlate at 0.6.
 _PACKED_GAIN = 1.3
 _BRANCH_GAIN = 0.5
 
