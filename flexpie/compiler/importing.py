@@ -14,11 +14,12 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules import common as rules
 
+from flexpie.compiler.branches import keep_branch_outputs
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.inference import forget_declared_shapes, infer
 from flexpie.compiler.layers import build_graph
 from flexpie.compiler.loading import file_digest, load_model
-from flexpie.compiler.skeleton import skeleton
+from flexpie.compiler.skeleton import check
 
 logger = logging.getLogger(__name__)
 
@@ -52,20 +53,21 @@ def import_model(
     forget_declared_shapes(model)
     infer(path, model, declared)
     names = _names_by_tensor(model)
-    model = _simplify(path, model)
+    model = _simplify(path, model, declared)
     _restore_names(model, names)
     types = infer(path, model, declared)
     return build_graph(model, types, name or path.stem, file_digest(path))
 
 
-def _simplify(path: Path, model: ir.Model) -> ir.Model:
+def _simplify(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> ir.Model:
     """Fold constants and BatchNormalization, drop dead and duplicate nodes, with the onnx project's own tools."""
     _settle_cast_like(model.graph)
     _settle_filled(model.graph)
     before = model.clone()  # shares the weights
     try:
         _optimize(model)
-        onnx.checker.check_model(skeleton(model, {}))  # it may write operators of a newer set than the model's
+        keep_branch_outputs(model.graph)
+        check(model, declared)  # it may have written operators of a newer set than the model's
     except Exception as error:  # an optimiser's defect must not cost the user the model
         logger.warning("%s: simplifying failed (%s); the model is used as it is", path.name, error)
         model = before
@@ -86,7 +88,7 @@ def _optimize(model: ir.Model) -> None:
         *(_FUSE_BATCH_NORMALIZATION, passes.RemoveUnusedNodesPass(), _LIFT_CONSTANTS),
         *(passes.LiftSubgraphInitializersToMainGraphPass(), passes.DeduplicateInitializersPass()),
         *(
-            passes.IdentityEliminationPass(),
+            _drop_identities,
             passes.CommonSubexpressionEliminationPass(),
             passes.RemoveUnusedNodesPass(),
         ),
@@ -95,6 +97,39 @@ def _optimize(model: ir.Model) -> None:
 
 
 def _settle_cast_like(graph: ir.Graph) -> None:
+def _drop_identities(model: ir.Model) -> None:
+    """Leave away what only copies, but not in sub-graphs: there a copy may be what makes an outer value an output."""
+    for node in list(model.graph):
+        if node.op_type == "Identity" and node.domain == "" and node.inputs[0] is not None:
+            source, copy = node.inputs[0], node.outputs[0]
+            if not copy.is_graph_output():
+                if source.shape is None:
+                    source.shape = copy.shape
+                ir.convenience.replace_all_uses_with(copy, source)
+                model.graph.remove(node, safe=True)
+
+
+def _may_fold(node: ir.Node) -> bool | None:
+    """Quantised weights stay what they are: onnxruntime computes on the integers. None leaves it to the tool."""
+    return False if node.op_type in {"QuantizeLinear", "DequantizeLinear"} else None
+
+
+def _separate_dequantizers(graph: ir.Graph) -> None:
+    """Give every reader of a DequantizeLinear one of its own, as onnxruntime does: it becomes part of its reader."""
+    for node in list(graph):
+        if node.op_type != "DequantizeLinear" or node.outputs[0].is_graph_output():
+            continue
+        for number, (reader, index) in enumerate(tuple(node.outputs[0].uses())[1:], start=1):
+            if reader.graph is not graph:
+                continue  # inside of an operator's sub-graph
+            twin = ir.Node(node.domain, node.op_type, node.inputs, node.attributes.values(), name=node.name)
+            value = node.outputs[0]
+            twin.outputs[0].name = f"{value.name}/{number}"
+            twin.outputs[0].type, twin.outputs[0].shape = value.type, value.shape
+            graph.insert_after(node, twin)
+            reader.replace_input_with(index, twin.outputs[0])
+
+
     """Write CastLike as Cast with all its attributes: the optimiser would do it too, but leave `saturate` away."""
     for node in graph:
         like = node.inputs[1] if node.op_type == "CastLike" and node.domain in {"", "ai.onnx"} else None

@@ -84,5 +84,5 @@ def _is_about_a_body(proto: onnx.ModelProto, message: str) -> bool:
     if failed is None or not onnx.defs.has(failed[1], versions.get("", 1)):
         return False
     schema = onnx.defs.get_schema(failed[1], versions.get("", 1))
-    has_body = schema.has_function or getattr(schema, "has_context_dependent_function", False)
+    has_body = getattr(schema, "has_function", False) or getattr(schema, "has_context_dependent_function", False)
     return has_body and "(op_type:" in message[failed.end() :]

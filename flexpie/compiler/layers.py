@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Set
 
 import onnx
 import onnx_ir as ir
+from flexpie.compiler.branches import captured_by, subgraphs_of
 
 from flexpie.compiler.imported import ImportedModel
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -64,7 +65,7 @@ def build_graph(model: ir.Model, types: Mapping[str, onnx.TypeProto], name: str,
 
 def _operator(model: ir.Model, node: ir.Node) -> Operator:
     attributes = {key: value for key, attr in node.attributes.items() if (value := _readable(attr)) is not None}
-    captured = tuple(dict.fromkeys(_captured(node)))
+    captured = tuple(dict.fromkeys(captured_by(node)))
     return Operator(
         name=node.name or node.op_type,
         op_type=node.op_type,
@@ -73,27 +74,8 @@ def _operator(model: ir.Model, node: ir.Node) -> Operator:
         inputs=tuple((value.name or "") if value is not None else "" for value in node.inputs) + captured,
         outputs=tuple(value.name or "" for value in node.outputs),
         attributes=attributes,
-        opaque=any(attr.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS} for attr in node.attributes.values()),
+        opaque=any(True for _ in subgraphs_of(node)),
     )
-
-
-def _captured(node: ir.Node) -> Iterator[str]:
-    """Names of outer tensors that the node's sub-graphs read (Loop, If, Scan)."""
-    for graph in _subgraphs(node):
-        members = list(graph.all_nodes())
-        nested = [graph, *(inner for member in members for inner in _subgraphs(member))]
-        own = {value for inner in nested for value in (*inner.inputs, *inner.initializers.values())}
-        own |= {value for member in members for value in member.outputs}
-        reads = [*(value for inner in nested for value in inner.outputs), *(v for m in members for v in m.inputs)]
-        yield from (value.name or "" for value in reads if value is not None and value not in own)
-
-
-def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
-    for attr in node.attributes.values():
-        if attr.type is ir.AttributeType.GRAPH:
-            yield attr.value
-        elif attr.type is ir.AttributeType.GRAPHS:
-            yield from attr.value
 
 
 def _readable(attr: ir.Attr) -> AttributeValue | None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 from onnx.defs import onnx_opset_version
 
-from flexpie.compiler.skeleton import skeleton
+from flexpie.compiler.skeleton import check
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 _DEFAULT_DOMAINS = {"", "ai.onnx"}
@@ -35,12 +36,14 @@ def load_model(
     declared = _take_maps(proto)
     model = _to_ir(path, proto)
     _fix_input_shapes(path, model, dict(input_shapes or {}))
-    bones = skeleton(model, declared)
-    typed = [output for output in bones.graph.output if output.type.WhichOneof("value")]
-    del bones.graph.output[:]
-    bones.graph.output.extend(typed)  # the checker wants types, onnxruntime infers them
     try:
-        onnx.checker.check_model(bones)
+        passes.TopologicalSortPass()(model)
+    except ValueError as error:
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL, f"The graph of {path.name} has a cycle.", "Export the model again."
+        ) from error
+    try:
+        check(model, declared)
     except onnx.checker.ValidationError as error:
         raise FlexPieError(
             ErrorCode.INVALID_MODEL,
