@@ -96,7 +96,6 @@ def _optimize(model: ir.Model) -> None:
         step(model)
 
 
-def _settle_cast_like(graph: ir.Graph) -> None:
 def _drop_identities(model: ir.Model) -> None:
     """Leave away what only copies, but not in sub-graphs: there a copy may be what makes an outer value an output."""
     for node in list(model.graph):
@@ -130,6 +129,7 @@ def _separate_dequantizers(graph: ir.Graph) -> None:
             reader.replace_input_with(index, twin.outputs[0])
 
 
+def _settle_cast_like(graph: ir.Graph) -> None:
     """Write CastLike as Cast with all its attributes: the optimiser would do it too, but leave `saturate` away."""
     for node in graph:
         like = node.inputs[1] if node.op_type == "CastLike" and node.domain in {"", "ai.onnx"} else None
