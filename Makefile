@@ -22,13 +22,14 @@ test-long: $(DEV)  ## run the tests with many more random examples, and the slow
 	@echo "Running the tests, the long way"
 	@FLEXPIE_LONG=1 $(BIN)/python -m pytest --quiet --timeout=3600
 
-check: $(DEV)  ## check format, lint, types, floors, generated stubs, docs and Docker files
+check: $(DEV)  ## check format, lint, types, floors, generated stubs, docs, the table of operators and Docker files
 	@echo "Format:" && $(BIN)/ruff format --check
 	@echo "Lint:" && $(BIN)/ruff check
 	@echo "Types:" && $(BIN)/mypy
 	@echo "Floors:" && $(BIN)/lint-imports --no-logo
 	@echo "Stubs:" && $(BIN)/python -m scripts.generate_stubs --check
 	@echo "Docs:" && $(BIN)/python -m scripts.check_docs
+	@echo "Operators:" && $(BIN)/python -m scripts.operator_table --check
 	@echo "Docker:" && $(BIN)/python -m scripts.check_docker
 
 format: $(DEV)  ## format the code, apply the safe fixes, put the real --help into the docs
