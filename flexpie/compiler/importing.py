@@ -77,13 +77,14 @@ def _simplify(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto
         model = before
     for step in (passes.InlinePass(), _LIFT_CONSTANTS, passes.RemoveUnusedNodesPass(), passes.TopologicalSortPass()):
         step(model)
+    _separate_dequantizers(model.graph)
     _detach_weight_outputs(model.graph)
     return model
 
 
 def _optimize(model: ir.Model) -> None:
     passes.InlinePass()(model)
-    fold_constants(model, onnx_shape_inference=True)
+    fold_constants(model, onnx_shape_inference=True, should_fold=_may_fold)
     for step in (
         *(_FUSE_BATCH_NORMALIZATION, passes.RemoveUnusedNodesPass(), _LIFT_CONSTANTS),
         *(passes.LiftSubgraphInitializersToMainGraphPass(), passes.DeduplicateInitializersPass()),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 
 import onnx
 import onnx_ir as ir
-from flexpie.compiler.branches import captured_by, subgraphs_of
 
+from flexpie.compiler.branches import captured_by, subgraphs_of
 from flexpie.compiler.imported import ImportedModel
+from flexpie.compiler.linking import join_untyped, link
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.grain import with_grains
 from flexpie.core.graph import AttributeValue, Constant, Layer, LayerGraph, Operator, Reals
-from flexpie.core.rules import bind, rule_for
 from flexpie.core.tensor import ElementType, TensorSpec
 
 _CONSTANT_ELEMENTS = 64
@@ -127,56 +126,6 @@ def _reals(weights: dict[str, ir.TensorProtocol]) -> Iterator[tuple[str, Reals]]
     for name, tensor in weights.items():
         if tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) == 1 and 2 <= tensor.size <= 6:
             yield name, tuple(float(item) for item in tensor.numpy())
-
-
-def link(graph: LayerGraph) -> LayerGraph:
-    """Join operators that map each element to the same place to the layer in front of them (Xenos' linking).
-
-    An operator joins the layer of its latest activation input when that tensor has no other reader, is no output
-    of the graph, and the operator's rule says that the two places are the same. No scheme gets lost but those that
-    would re-divide a tensor just before an element-wise step.
-    """
-    groups: list[list[Operator]] = []
-    home: dict[str, int] = {}
-    uses: dict[str, int] = {}
-    for operator in graph.operators():
-        for tensor in set(operator.inputs):
-            uses[tensor] = uses.get(tensor, 0) + 1
-    for operator in graph.operators():
-        latest = max(
-            (index for index, tensor in enumerate(operator.inputs) if tensor in home),
-            key=lambda index: home[operator.inputs[index]],
-            default=None,
-        )
-        target = None
-        if latest is not None:
-            tensor = operator.inputs[latest]
-            alone = uses[tensor] == 1 and tensor not in graph.outputs
-            if alone and rule_for(operator).links(bind(graph, operator), latest):
-                target = home[tensor]
-        if target is None:
-            target = len(groups)
-            groups.append([])
-        groups[target].append(operator)
-        home.update({tensor: target for tensor in operator.outputs if tensor})
-    return dataclasses.replace(graph, layers=tuple(Layer(group[0].name, tuple(group)) for group in groups))
-
-
-def join_untyped(graph: LayerGraph, untyped: Set[str]) -> LayerGraph:
-    """Make one layer of each run of layers that hand on a value whose type nothing tells (what an operator of an
-    unknown domain yields): a subgraph must declare the types of its inputs."""
-    groups: list[list[Operator]] = []
-    last_index: list[int] = []
-    """Of the last layer that has to be in the same group."""
-    for index, layer in enumerate(graph.layers):
-        reach = max((graph.readers.get(name, (-1,))[-1] for name in layer.produced if name in untyped), default=index)
-        if groups and last_index[-1] >= index:
-            groups[-1].extend(layer.operators)
-            last_index[-1] = max(last_index[-1], reach)
-        else:
-            groups.append(list(layer.operators))
-            last_index.append(reach)
-    return dataclasses.replace(graph, layers=tuple(Layer(group[0].name, tuple(group)) for group in groups))
 
 
 def tensor_value_info(name: str, kind: ElementType, shape: tuple[int, ...]) -> onnx.ValueInfoProto:

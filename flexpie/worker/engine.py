@@ -114,6 +114,9 @@ class OnnxRuntimeEngine:
         self._options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         self._options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         self._options.log_severity_level = 4  # failures are raised, and reported where they are handled
+        # A subgraph may begin and end with int8 tensors. Without this, x86 computes the operators there on floats, with
+        # other roundings than inside of a whole model.
+        self._options.add_session_config_entry("session.qdqisint8allowed", "1")
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves time to the network
 
     def load(self, model: Path | bytes) -> Session:

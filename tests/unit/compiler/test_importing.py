@@ -110,3 +110,31 @@ def test_initializers_that_are_inputs_count_as_weights() -> None:
     )  # fmt: skip
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     assert imported(model).graph.inputs == ("x",)
+
+
+def test_quantised_operators_keep_together() -> None:
+    graph = imported(flexpie_models.build("mobilenet_v1_int8", image_size=64)).graph
+    types = [[operator.op_type for operator in layer.operators] for layer in graph.layers]
+    assert types[0] == ["QuantizeLinear"]
+    assert types[1] == ["DequantizeLinear"] * 3 + ["Conv", "QuantizeLinear"]
+    assert graph.layers[1].name.endswith("Conv")
+    inner = {graph.tensors[name].dtype.value for layer in graph.layers[:-1] for name in graph.live_after(1)}
+    assert inner == {"int8"}
+
+
+def test_a_dequantizer_with_two_readers_goes_with_both() -> None:
+    writer_ = writer(1, 2, 5, 5)
+    scale, zero = writer_.weight(1, scale=0.0, offset=0.05), "zero"
+    writer_.initializers[-1].CopyFrom(numpy_helper.from_array(np.float32(0.05), scale))
+    writer_.initializers.append(numpy_helper.from_array(np.int8(0), zero))
+    writer_.nodes.append(helper.make_node("QuantizeLinear", ["x", scale, zero], ["q"]))
+    writer_.nodes.append(helper.make_node("DequantizeLinear", ["q", scale, zero], ["d"]))
+    writer_.shapes["d"] = (1, 2, 5, 5)
+    pooled = writer_.add("MaxPool", ["d"], kernel_shape=[2, 2])
+    turned = writer_.add("Transpose", ["d"], perm=[0, 1, 3, 2])
+    graph = imported(writer_.model(["x"], [pooled, turned])).graph
+    assert [[operator.op_type for operator in layer.operators] for layer in graph.layers] == [
+        ["QuantizeLinear"],
+        ["DequantizeLinear", "MaxPool"],
+        ["DequantizeLinear", "Transpose"],
+    ]

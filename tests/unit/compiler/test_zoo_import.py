@@ -20,9 +20,6 @@ SEGMENTS = 40
 HEAVY = ("resnet101", "vit_b16", "bert_base", "gpt2_block")
 """Hundreds of megabytes: each has a smaller sister of the same architecture."""
 
-UNFUSED = ("mobilenet_v1_int8",)
-"""Whose layers part what onnxruntime fuses into integer kernels: DequantizeLinear, Conv, QuantizeLinear."""
-
 
 @dataclass(frozen=True)
 class Case:
@@ -70,9 +67,7 @@ def test_it_imports(case: Case) -> None:
 
 @pytest.mark.parametrize("scheme", [IN_H, OUT_C, GRID_2D], ids=str)
 @every_model
-def test_it_answers_the_same_split_as_unsplit(request: pytest.FixtureRequest, case: Case, scheme: Scheme) -> None:
-    if case.name in UNFUSED:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="layers part what onnxruntime fuses"))
+def test_it_answers_the_same_split_as_unsplit(case: Case, scheme: Scheme) -> None:
     graph = case.model.graph
     plan = forced_plan(graph, DEVICES, scheme, 1 + len(graph.layers) // SEGMENTS)
     comparison = compare(case.expected, run_split(case.model, plan, case.feeds)[0])
