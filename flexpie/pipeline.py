@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flexpie.compiler import Blob, ImportedModel, emit, import_model, lower
+from flexpie.compiler import Blob, ImportedModel, emit, import_model, lower, share_weights
 from flexpie.core.cluster import Cluster
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
@@ -26,10 +26,15 @@ class Compiled:
 
 
 def import_file(
-    path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None, name: str | None = None
+    path: Path,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    name: str | None = None,
+    twin: ImportedModel | None = None,
 ) -> ImportedModel:
-    """ONNX file → layer graph with its nodes and weights."""
-    return import_model(path, input_shapes, name)
+    """ONNX file → layer graph with its nodes and weights, shared with those of `twin`: the same file with other
+    input shapes."""
+    model = import_model(path, input_shapes, name)
+    return model if twin is None else share_weights(model, twin)
 
 
 def plan_model(model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> PlanningResult:

@@ -105,6 +105,42 @@ shape_option = click.option(
     help="Shape of an input whose dimensions the file leaves open. May be given several times.",
 )  # fmt: skip
 
+
+class ProfileType(click.ParamType):  # type: ignore[type-arg]
+    """``name=1x64,other=1x64``."""
+
+    name = "NAME=1x64,NAME=1x64"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        shapes: dict[str, Any] = {}
+        for item in str(value).split(","):
+            if "=" not in item:
+                self.fail(f"{value!r} is no profile; write it like ids=1x64,mask=1x64", param, ctx)
+            name, shape = ShapeType().convert(item.strip(), param, ctx)
+            if name in shapes:
+                self.fail(f"{value!r} gives {name} twice", param, ctx)
+            shapes[name] = shape
+        return shapes
+
+
+profile_option = click.option(
+    "--profile", "profiles", type=ProfileType(), multiple=True, metavar="NAME=1x64,NAME=1x64",
+    help="Instead of --shape: one set of shapes that requests may have. Give it once for each; each has its own plan.",
+)  # fmt: skip
+
+
+def profiles_of(
+    shapes: tuple[tuple[str, tuple[int, ...]], ...], profiles: tuple[dict[str, tuple[int, ...]], ...]
+) -> list[dict[str, tuple[int, ...]]]:
+    """The profiles that ``--shape`` and ``--profile`` give, one or more."""
+    if shapes and profiles:
+        raise click.UsageError("give either --shape or --profile")
+    for index, profile in enumerate(profiles):
+        if profile in profiles[:index]:
+            raise click.UsageError("two profiles are the same")
+    return list(profiles) or [dict(shapes)]
+
+
 scheme_option = click.option(
     "--scheme", default="auto", show_default=True, type=click.Choice(["auto", "InH", "InW", "OutC", "Grid2D"]),
     help="Force one scheme for every layer instead of planning.",

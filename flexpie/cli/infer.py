@@ -80,7 +80,8 @@ def _read_input(info: ModelInfo, item: str, plain: bool) -> dict[str, npt.NDArra
                 f"Write NAME=FILE with one of: {', '.join(names)}.",
             )
         name = names[0]
-    tensor = next((tensor for tensor in info.inputs if tensor.name == name), None)
+    first = info.profiles[0]  # a picture is made for its shapes; arrays have theirs
+    tensor = next((tensor for tensor in first.inputs if tensor.name == name), None)
     if tensor is None:
         raise FlexPieError(
             ErrorCode.INVALID_INPUT, f"{info.name} has no input {name!r}.", f"Its inputs are: {', '.join(names)}."

@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flexpie.cli.console import json_option, master_option, print_json, reporting, scheme_option, shape_option
+from flexpie.cli.console import (
+    json_option,
+    master_option,
+    print_json,
+    profile_option,
+    profiles_of,
+    reporting,
+    scheme_option,
+    shape_option,
+)
 
 if TYPE_CHECKING:
-    from flexpie.client import LoadProgress
+    from flexpie.client import LoadProgress, ModelInfo, ProfileInfo
 
 
 @click.command()
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name to serve it under; default: the file's.")
 @scheme_option
 @shape_option
+@profile_option
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds until giving up.")
 @json_option
 @reporting
@@ -28,28 +38,52 @@ def load(
     name: str | None,
     scheme: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    profiles: tuple[dict[str, tuple[int, ...]], ...],
     timeout: float,
     as_json: bool,
 ) -> None:
     """Upload MODEL to a running master, which plans it and deploys it to its workers."""
+    wanted = profiles_of(shapes, profiles)
     from flexpie.client import Client
 
     with Client(address) as client, _Bars() as bars:
         info = client.load(
-            model, name=name, input_shapes=dict(shapes), scheme=scheme, timeout=timeout, on_progress=bars.show
+            model,
+            name=name,
+            profiles=wanted,
+            scheme=scheme,
+            timeout=timeout,
+            on_progress=bars.show,
         )
     if as_json:
-        print_json({"name": info.name, "state": info.state, "deployment_id": info.deployment_id,
-                    "devices": list(info.devices), "segments": len(info.segments),
-                    "predicted_seconds": info.predicted_seconds,
-                    "single_device_seconds": info.single_device_seconds,
-                    "pushed_bytes": info.pushed_bytes})  # fmt: skip
-    else:
+        print_json({"name": info.name, "state": info.state, **_summary(info),
+                    "profiles": [{"inputs": {tensor.name: list(tensor.shape) for tensor in profile.inputs},
+                                  **_summary(profile)} for profile in info.profiles]})  # fmt: skip
+        return
+    for profile in info.profiles:
+        which = f" for {described_inputs(profile)}" if len(info.profiles) > 1 else ""
         click.echo(
-            f"{info.name} is {info.state} on {', '.join(info.devices)}: {len(info.segments)} segments, "
-            f"predicted {info.predicted_seconds * 1e3:.1f} ms "
-            f"(best single device {info.single_device_seconds * 1e3:.1f} ms), pushed {info.pushed_bytes / 1e6:.1f} MB"
+            f"{info.name}{which} is {info.state} on {', '.join(profile.devices)}: {len(profile.segments)} segments, "
+            f"predicted {profile.predicted_seconds * 1e3:.1f} ms (best single device "
+            f"{profile.single_device_seconds * 1e3:.1f} ms), pushed {profile.pushed_bytes / 1e6:.1f} MB"
         )
+
+
+def described_inputs(profile: ProfileInfo) -> str:
+    """The shapes of a profile, as they are written on the command line."""
+    return ",".join(f"{tensor.name}={'x'.join(map(str, tensor.shape))}" for tensor in profile.inputs)
+
+
+def _summary(info: ModelInfo | ProfileInfo) -> dict[str, object]:
+    return {
+        "deployment_id": info.deployment_id,
+        "devices": list(info.devices),
+        "segments": len(info.segments),
+        "predicted_seconds": info.predicted_seconds,
+        "single_device_seconds": info.single_device_seconds,
+        "pushed_bytes": info.pushed_bytes,
+        "resident_bytes": dict(info.resident_bytes),
+    }
 
 
 @click.command()
@@ -66,7 +100,7 @@ def unload(name: str, address: str) -> None:
 
 
 class _Bars:
-    """One progress bar on stderr for each stage of loading."""
+    """One progress bar on stderr for each stage of loading, and of several profiles for each of these."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -88,10 +122,12 @@ class _Bars:
     def show(self, progress: LoadProgress) -> None:
         if not progress.stage:
             return
-        if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._progress.add_task(progress.stage, amount="", total=None)
+        shared = progress.profiles == 1 or progress.stage in {"upload", "import"}
+        label = progress.stage if shared else f"{progress.stage} {progress.profile + 1}/{progress.profiles}"
+        if label not in self._tasks:
+            self._tasks[label] = self._progress.add_task(label, amount="", total=None)
         scale, unit = (1e6, "MB") if progress.unit == "bytes" else (1, progress.unit)
         amount = f"{progress.done / scale:,.1f} of {progress.total / scale:,.1f} {unit}" if progress.total else ""
-        self._progress.update(
-            self._tasks[progress.stage], completed=progress.done, total=progress.total or None, amount=amount
-        )
+        if progress.unit == "seconds":
+            amount = f"{progress.done} s"
+        self._progress.update(self._tasks[label], completed=progress.done, total=progress.total or None, amount=amount)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flexpie.cli.console import json_option, print_json, reporting, scheme_option, shape_option
+from flexpie.cli.console import (
+    json_option,
+    print_json,
+    profile_option,
+    profiles_of,
+    reporting,
+    scheme_option,
+    shape_option,
+)
 from flexpie.core.work import work_shares
 
 if TYPE_CHECKING:
@@ -22,24 +30,39 @@ if TYPE_CHECKING:
 @click.option("--cluster", "cluster_path", required=True, type=click.Path(path_type=Path), help="Cluster file.")
 @scheme_option
 @shape_option
+@profile_option
 @json_option
 @reporting
 def plan(
-    model: Path, cluster_path: Path, scheme: str, shapes: tuple[tuple[str, tuple[int, ...]], ...], as_json: bool
+    model: Path,
+    cluster_path: Path,
+    scheme: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    profiles: tuple[dict[str, tuple[int, ...]], ...],
+    as_json: bool,
 ) -> None:
-    """Plan MODEL for a cluster and tell what to expect. Works offline: no device is asked."""
+    """Plan MODEL for a cluster and tell what to expect. Works offline: no device is asked.
+
+    Of several profiles each is planned as if it were alone on the devices.
+    """
     from flexpie import pipeline
     from flexpie.master.cluster_file import read_cluster_file
 
     cluster = read_cluster_file(cluster_path).cluster
-    imported = pipeline.import_file(model, dict(shapes))
-    start = time.perf_counter()
-    result = pipeline.plan_model(imported, cluster, scheme)
-    search_seconds = time.perf_counter() - start
-    if as_json:
-        print_json(plan_summary(imported.graph, cluster, result, search_seconds))
-    else:
-        _print_plan(imported.graph, cluster, result, search_seconds)
+    summaries = []
+    for given in profiles_of(shapes, profiles):
+        imported = pipeline.import_file(model, given)
+        start = time.perf_counter()
+        result = pipeline.plan_model(imported, cluster, scheme)
+        search_seconds = time.perf_counter() - start
+        if as_json:
+            summaries.append(plan_summary(imported.graph, cluster, result, search_seconds))
+        else:
+            _print_plan(imported.graph, cluster, result, search_seconds)
+    if len(summaries) == 1:
+        print_json(summaries[0])
+    elif as_json:
+        print_json({"model": summaries[0]["model"], "profiles": summaries})
 
 
 def plan_summary(graph: LayerGraph, cluster: Cluster, result: PlanningResult, search_seconds: float) -> dict[str, Any]:
@@ -48,6 +71,7 @@ def plan_summary(graph: LayerGraph, cluster: Cluster, result: PlanningResult, se
     work = work_shares(graph, plan)
     return {
         "model": graph.name,
+        "inputs": {name: list(graph.tensors[name].shape) for name in graph.inputs},
         "devices": [cluster.devices[index].name for index in plan.participants],
         "predicted_seconds": plan.predicted_seconds,
         "single_device_seconds": result.single_device.predicted_seconds,
@@ -75,7 +99,8 @@ def _print_plan(graph: LayerGraph, cluster: Cluster, result: PlanningResult, sea
     from rich.table import Table
 
     plan = result.plan
-    table = Table(title=f"{graph.name}: {len(graph.layers)} layers in {len(plan.segments)} segments")
+    inputs = ", ".join(f"{name} {list(graph.tensors[name].shape)}" for name in graph.inputs)
+    table = Table(title=f"{graph.name}, {inputs}: {len(graph.layers)} layers in {len(plan.segments)} segments")
     for column, justify in (("layers", "right"), ("first … last", "left"), ("scheme", "left"), ("devices", "left"),
                             ("exchange before", "right"), ("", "right"), ("compute", "right")):  # fmt: skip
         table.add_column(column, justify=justify)  # type: ignore[arg-type]

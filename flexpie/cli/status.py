@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
 from flexpie.cli.console import json_option, master_option, print_json, reporting
+from flexpie.cli.load import described_inputs
+
+if TYPE_CHECKING:
+    from flexpie.client import ModelInfo, ProfileInfo
 
 
 @click.command()
@@ -30,6 +35,23 @@ def status(address: str, as_json: bool) -> None:
         why = f" ({device.reason})" if device.reason else ""
         click.echo(f"  device {device.name:16} {device.address:24} {device.state}{why}")
     for model in found.models:
-        why = f" ({model.reason})" if model.reason else ""
-        where = f" on {', '.join(model.devices)}, {len(model.segments)} segments" if model.devices else ""
-        click.echo(f"  model  {model.name:16} {model.state}{why}{where}")
+        several = len(model.profiles) > 1
+        how = f": {len(model.profiles)} profiles, {_memory(model)}" if several else _how(model.profiles[0])
+        click.echo(f"  model  {model.name:16} {model.state}{_why(model)}{how}")
+        for profile in model.profiles if several else ():
+            click.echo(f"    {described_inputs(profile)}  {profile.state}{_why(profile)}{_how(profile)}")
+
+
+def _why(item: ModelInfo | ProfileInfo) -> str:
+    return f" ({item.reason})" if item.reason else ""
+
+
+def _how(profile: ProfileInfo) -> str:
+    if not profile.devices:
+        return ""
+    return f" on {', '.join(profile.devices)}, {len(profile.segments)} segments, {_memory(profile)}"
+
+
+def _memory(item: ModelInfo | ProfileInfo) -> str:
+    """What it takes of the device that it takes most of."""
+    return f"up to {max(item.resident_bytes.values(), default=0) / 1e6:.1f} MB of a device"

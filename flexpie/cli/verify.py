@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from flexpie.cli.console import (
     EXIT_DIFFERENT,
     json_option,
     print_json,
+    profile_option,
+    profiles_of,
     reporting,
     scheme_option,
     shape_option,
@@ -32,6 +35,7 @@ _LOAD_SECONDS = 600.0
 @click.option("--cluster", "cluster_path", type=click.Path(path_type=Path), help="Use the workers of a cluster file.")
 @scheme_option
 @shape_option
+@profile_option
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="Requests, each with other inputs.")
 @json_option
 @reporting
@@ -41,21 +45,23 @@ def verify(
     cluster_path: Path | None,
     scheme: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    profiles: tuple[dict[str, tuple[int, ...]], ...],
     runs: int,
     as_json: bool,
 ) -> None:
     """Run MODEL split and unsplit on the same random inputs and compare the outputs.
 
     Exit code 1 when they differ by more than rounding: 1e-4 for float32 (or 1e-5 of the largest output), nothing for
-    integers.
+    integers. Of several profiles each gets its requests.
     """
     if (workers is None) == (cluster_path is None):
         raise click.UsageError("give either --local N or --cluster FILE")
+    wanted = profiles_of(shapes, profiles)
     from flexpie.cli.embedded import EmbeddedCluster
     from flexpie.client import Client
 
     with EmbeddedCluster(workers or 0, cluster_path) as cluster, Client(cluster.address) as client:
-        result = compare_on(client, model, scheme, dict(shapes), runs)
+        result = compare_on(client, model, scheme, wanted, runs)
     if as_json:
         print_json(result)
     else:
@@ -64,20 +70,20 @@ def verify(
 
 
 def compare_on(
-    client: Client, model: Path, scheme: str, shapes: Mapping[str, tuple[int, ...]], runs: int
+    client: Client, model: Path, scheme: str, profiles: Sequence[dict[str, tuple[int, ...]]], runs: int
 ) -> dict[str, Any]:
     """Load a model into a running cluster, run it there and here, and compare; the result that `--json` prints."""
     from flexpie import pipeline
     from flexpie.cli.comparing import compare, random_inputs
     from flexpie.cli.reference import UnsplitModel
 
-    graph = pipeline.import_file(model, shapes).graph
-    info = client.load(model, input_shapes=shapes, scheme=scheme, timeout=_LOAD_SECONDS)
+    graphs = [pipeline.import_file(model, shapes).graph for shapes in profiles]
+    info = client.load(model, profiles=profiles, scheme=scheme, timeout=_LOAD_SECONDS)
     try:
         unsplit = UnsplitModel(model)
         worst_abs, worst_rel, equal = 0.0, 0.0, True
         unsplit_seconds, split_seconds = [], []
-        for seed in range(runs):
+        for graph, seed in itertools.product(graphs, range(runs)):
             feeds = random_inputs(graph, seed)
             expected, seconds = unsplit.run(feeds)
             unsplit_seconds.append(seconds)
@@ -95,6 +101,7 @@ def compare_on(
         "devices": len(info.devices),
         "scheme": scheme,
         "segments": len(info.segments),
+        "profiles": len(graphs),
         "max_abs_error": worst_abs,
         "max_rel_error": worst_rel,
         "outputs_equal": equal,

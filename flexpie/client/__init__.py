@@ -13,6 +13,7 @@ from flexpie.client.types import (
     LoadProgress,
     MasterStatus,
     ModelInfo,
+    ProfileInfo,
     SegmentInfo,
     TensorInfo,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "LoadProgress",
     "MasterStatus",
     "ModelInfo",
+    "ProfileInfo",
     "SegmentInfo",
     "TensorInfo",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -91,11 +91,12 @@ class AsyncClient:
         scheme: str = "auto",
         on_progress: Callable[[LoadProgress], None] | None = None,
         timeout: float | None = messages.LOAD_TIMEOUT_SECONDS,
+        profiles: Sequence[Shapes] | None = None,
     ) -> ModelInfo:
         """See `flexpie.Client.load`. A cancelled call leaves nothing of the model behind."""
         file = Path(path)
         try:
-            requests = await asyncio.to_thread(messages.load_requests, file, name, input_shapes, scheme)
+            requests = await asyncio.to_thread(messages.load_requests, file, name, input_shapes, scheme, profiles)
         except OSError as error:
             raise messages.unreadable(file, error) from error
         with self._errors(timeout):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -91,16 +91,20 @@ class Client:
         scheme: str = "auto",
         on_progress: Callable[[LoadProgress], None] | None = None,
         timeout: float | None = messages.LOAD_TIMEOUT_SECONDS,
+        profiles: Sequence[Shapes] | None = None,
     ) -> ModelInfo:
         """Upload an ONNX file with its external data, have it deployed, and return when it is ready.
 
-        Without `name` it is served under the file's name. `input_shapes` gives the shapes that the file leaves open.
+        Without `name` it is served under the file's name. `input_shapes` gives the shapes that the file leaves open;
+        `profiles` instead of it gives several sets of them, such as ``[{"x": (1, 64)}, {"x": (4, 64)}]``: each has a
+        plan of its own, and a request's shapes choose among them.
 
-        Raises FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL, INVALID_SHAPE, MODEL_EXISTS, OUT_OF_MEMORY, TOO_LARGE.
+        Raises FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL, INVALID_SHAPE, INVALID_ARGUMENT, MODEL_EXISTS,
+        OUT_OF_MEMORY, TOO_LARGE.
         """
         file = Path(path)
         try:
-            requests = messages.load_requests(file, name, input_shapes, scheme)
+            requests = messages.load_requests(file, name, input_shapes, scheme, profiles)
         except OSError as error:
             raise messages.unreadable(file, error) from error
         with self._errors(timeout):

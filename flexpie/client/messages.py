@@ -85,20 +85,30 @@ def infer_outputs(response: pb.ModelInferResponse) -> dict[str, Array]:
 
 
 def load_requests(
-    path: Path, name: str | None, input_shapes: Shapes | None, scheme: str
+    path: Path, name: str | None, input_shapes: Shapes | None, scheme: str, profiles: Sequence[Shapes] | None = None
 ) -> Iterator[master_pb2.LoadRequest]:
     """The messages that upload a model with its external data, file by file.
 
-    Raises OSError, at once or in between, for a file that cannot be read.
+    Raises OSError, at once or in between, for a file that cannot be read; ``INVALID_ARGUMENT`` for both `input_shapes`
+    and `profiles`.
     """
+    if input_shapes and profiles:
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "Both input_shapes and profiles are given.", "Give one of them.")
     files = [(path, path.name)]
     files += [(path.resolve().parent / location, location) for location in external_files(path)]
-    shapes = {key: master_pb2.Shape(dims=dims) for key, dims in (input_shapes or {}).items()}
     total = sum(file.stat().st_size for file, _ in files)
     spec = master_pb2.LoadSpec(
-        name=path.stem if name is None else name, input_shapes=shapes, scheme=scheme, total_bytes=total
+        name=path.stem if name is None else name,
+        input_shapes=_shapes(input_shapes or {}),
+        scheme=scheme,
+        total_bytes=total,
+        profiles=[master_pb2.Profile(input_shapes=_shapes(profile)) for profile in profiles or ()],
     )
     return _upload(spec, files)
+
+
+def _shapes(shapes: Shapes) -> dict[str, master_pb2.Shape]:
+    return {name: master_pb2.Shape(dims=dims) for name, dims in shapes.items()}
 
 
 def _upload(spec: master_pb2.LoadSpec, files: Sequence[tuple[Path, str]]) -> Iterator[master_pb2.LoadRequest]:

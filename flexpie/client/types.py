@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flexpie.wire.v1 import master_pb2
@@ -33,10 +34,9 @@ class SegmentInfo:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """A model and how it is served."""
+class ProfileInfo:
+    """One set of input shapes of a model, and how requests that have them are served."""
 
-    name: str
     state: str
     """"loading", "ready", "waiting" (for devices) or "failed"."""
     reason: str
@@ -52,6 +52,37 @@ class ModelInfo:
     """Names of the devices that take part."""
     pushed_bytes: int
     """What had to be brought to the devices for this deployment."""
+    resident_bytes: Mapping[str, int]
+    """What the deployment takes of each device's memory."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model and how it is served."""
+
+    name: str
+    state: str
+    """"loading", "ready", "waiting" (for devices) or "failed": of the profile that is furthest from being ready."""
+    reason: str
+    """Why it is not ready."""
+    inputs: tuple[TensorInfo, ...]
+    """A length that differs between profiles is -1."""
+    outputs: tuple[TensorInfo, ...]
+    """A length that differs between profiles, or depends on the data, is -1."""
+    deployment_id: str
+    """Of the first profile, and so are `segments`, `predicted_seconds` and `single_device_seconds`."""
+    segments: tuple[SegmentInfo, ...]
+    predicted_seconds: float
+    single_device_seconds: float
+    """Predicted for the best device alone."""
+    devices: tuple[str, ...]
+    """Names of the devices that take part in some profile."""
+    pushed_bytes: int
+    """What had to be brought to the devices, for all profiles."""
+    resident_bytes: Mapping[str, int]
+    """What all profiles take of each device's memory. Each has a copy of the weights of its own there."""
+    profiles: tuple[ProfileInfo, ...]
+    """One or more."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +125,16 @@ class LoadProgress:
     total: int
     """0 where it is not known."""
     unit: str
-    """Of `done` and `total`: "bytes" or "devices"."""
+    """Of `done` and `total`: "bytes", "devices", or "seconds" since the stage began."""
+    profile: int = 0
+    """Index of the profile under way."""
+    profiles: int = 1
+    """How many there are."""
 
 
 def model_from_proto(message: master_pb2.ModelInfo) -> ModelInfo:
     """A model and how it is served."""
+    profiles = tuple(map(_profile_from_proto, message.profiles)) or (_profile_from_proto(message),)
     return ModelInfo(
         name=message.name,
         state=message.state,
@@ -111,6 +147,25 @@ def model_from_proto(message: master_pb2.ModelInfo) -> ModelInfo:
         single_device_seconds=message.single_device_seconds,
         devices=tuple(message.devices),
         pushed_bytes=message.pushed_bytes,
+        resident_bytes=dict(message.resident_bytes),
+        profiles=profiles,
+    )
+
+
+def _profile_from_proto(message: master_pb2.ProfileInfo | master_pb2.ModelInfo) -> ProfileInfo:
+    """One profile of several, or a model that has only one."""
+    return ProfileInfo(
+        state=message.state,
+        reason=message.reason,
+        inputs=tuple(map(_tensor_from_proto, message.inputs)),
+        outputs=tuple(map(_tensor_from_proto, message.outputs)),
+        deployment_id=message.deployment_id,
+        segments=tuple(map(_segment_from_proto, message.segments)),
+        predicted_seconds=message.predicted_seconds,
+        single_device_seconds=message.single_device_seconds,
+        devices=tuple(message.devices),
+        pushed_bytes=message.pushed_bytes,
+        resident_bytes=dict(message.resident_bytes),
     )
 
 
@@ -131,7 +186,9 @@ def status_from_proto(message: master_pb2.MasterStatusReply) -> MasterStatus:
 
 def progress_from_proto(message: master_pb2.LoadProgress) -> LoadProgress:
     """How far the loading of a model is."""
-    return LoadProgress(message.stage, message.done, message.total, message.unit)
+    return LoadProgress(
+        message.stage, message.done, message.total, message.unit, message.profile, max(1, message.profiles)
+    )
 
 
 def _tensor_from_proto(message: master_pb2.TensorInfo) -> TensorInfo:

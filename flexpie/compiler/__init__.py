@@ -8,5 +8,6 @@ from flexpie.compiler.emit import emit
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.importing import import_model
 from flexpie.compiler.lower import Lowered, lower
+from flexpie.compiler.sharing import share_weights
 
-__all__ = ["Blob", "ImportedModel", "Lowered", "emit", "import_model", "lower"]
+__all__ = ["Blob", "ImportedModel", "Lowered", "emit", "import_model", "lower", "share_weights"]

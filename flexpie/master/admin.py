@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 import grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.master.cluster_file import AUTO, SCHEMES, ModelEntry
+from flexpie.master.cluster_file import AUTO, MAX_PROFILES, SCHEMES, ModelEntry, Shapes
 from flexpie.master.master import Master
+from flexpie.master.readiness import failure_of
 from flexpie.master.records import ModelRecord, ModelState
 from flexpie.master.uploads import MAX_UPLOAD_BYTES, Upload
 from flexpie.master.views import models_to_proto, progress_to_proto, status_to_proto
@@ -67,7 +68,7 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
         last = None
         while True:
             progress = await next_progress(self._master, record, last)
-            if record.inputs or progress.finished:
+            if record.interfaces or progress.finished:
                 upload.release()
             yield progress
             if progress.finished:
@@ -101,8 +102,9 @@ async def next_progress(
         if master.state.models.get(record.entry.name) is not record or not record.wanted:
             raise FlexPieError(ErrorCode.CANCELLED, f"Model {record.entry.name} was unloaded while it was loaded.")
         state, reason = master.state.describe(record)
-        if state is ModelState.FAILED and record.failure is not None:
-            raise record.failure.error
+        failure = failure_of(record, master.state.members)
+        if failure is not None:
+            raise failure.error
         if state is ModelState.WAITING or master.state.stopping:
             what = "the master is shutting down" if master.state.stopping else reason
             raise FlexPieError(
@@ -144,5 +146,20 @@ def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
     name = spec.name or PurePosixPath(upload.model_path.name).stem
     if len(name) > 128 or not name.isprintable() or "/" in name:
         raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{name[:80]!r} is no name for a model.")
-    shapes = {tensor: tuple(shape.dims) for tensor, shape in spec.input_shapes.items()}
-    return ModelEntry(name, upload.model_path, shapes, scheme)
+    return ModelEntry(name, upload.model_path, _profiles(spec), scheme)
+
+
+def _profiles(spec: master_pb2.LoadSpec) -> tuple[Shapes, ...]:
+    if spec.profiles and spec.input_shapes:
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "Both input shapes and profiles are given.", "Give one of them.")
+    if len(spec.profiles) > MAX_PROFILES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"{len(spec.profiles)} profiles are given; a model has at most {MAX_PROFILES}."
+        )
+    if not spec.profiles:
+        return (_shapes(spec.input_shapes),)
+    return tuple(_shapes(profile.input_shapes) for profile in spec.profiles)
+
+
+def _shapes(message: Mapping[str, master_pb2.Shape]) -> Shapes:
+    return {tensor: tuple(shape.dims) for tensor, shape in sorted(message.items())}

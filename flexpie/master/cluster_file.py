@@ -26,6 +26,12 @@ AUTO = "auto"
 SCHEMES = (AUTO, *(kind.value for kind in SchemeKind))
 """What a model may ask for: the planner's choice, or one scheme for every layer."""
 
+MAX_PROFILES = 16
+"""Of one model: each has sessions, and with them a copy of the weights, of its own."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Lengths by input."""
+
 _REMEDY = "docs/cluster-file.md describes the file."
 
 
@@ -36,10 +42,16 @@ class ModelEntry:
     name: str
     path: Path
     """Absolute path of the ONNX file."""
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Shapes of the inputs whose dimensions the file leaves open."""
+    profiles: tuple[Shapes, ...] = field(default_factory=lambda: ({},))
+    """One or more sets of shapes that requests may have: of the inputs whose dimensions the file leaves open."""
     scheme: str = AUTO
     """One of `SCHEMES`."""
+
+    def describe(self, profile: int) -> str:
+        """A profile as users write it, such as ``input=1x3x224x224``."""
+        shapes = self.profiles[profile]
+        written = ",".join(f"{name}={'x'.join(map(str, shape))}" for name, shape in shapes.items())
+        return written or "(no shapes)"
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False) -> Clus
         content = _Content.model_validate(source.value)
     except ValidationError as error:
         raise _invalid(source, [_mistake(source, item) for item in error.errors()]) from None
-    mistakes = [*_duplicates(content), *_unknown_link_ends(content)]
+    mistakes = [*_duplicates(content), *_unknown_link_ends(content), *_wrong_profiles(content)]
     models = tuple(_entry(source, model) for model in content.models)
     mistakes += _duplicate_models(models)
     if require_models:
@@ -139,10 +151,14 @@ class _Link(_Table):
     latency: _Seconds | None = None
 
 
+_Shapes = dict[str, list[Annotated[int, Field(ge=0)]]]
+
+
 class _Model(_Table):
     path: Annotated[str, Field(min_length=1)]
     name: _Name | None = None
-    input_shapes: dict[str, list[Annotated[int, Field(ge=0)]]] = {}
+    input_shapes: _Shapes | None = None
+    profiles: Annotated[list[_Shapes], Field(min_length=1, max_length=MAX_PROFILES)] | None = None
     scheme: Annotated[str, _parsed(_one_of(*SCHEMES))] = AUTO
 
 
@@ -173,6 +189,7 @@ _EXPECTED: Mapping[str, str] = {
     "greater_than": "expected a number above {gt}",
     "greater_than_equal": "expected a number of {ge} or more",
     "too_short": "expected at least one entry",
+    "too_long": "expected at most {max_length} entries",
     "string_too_short": "expected a text",
 }
 
@@ -224,6 +241,21 @@ def _duplicate_models(models: Iterable[ModelEntry]) -> list[_Mistake]:
     return found
 
 
+def _wrong_profiles(content: _Content) -> list[_Mistake]:
+    found: list[_Mistake] = []
+    for at, model in enumerate(content.models):
+        if model.profiles is None:
+            continue
+        location: Location = ("models", at, "profiles")
+        if model.input_shapes is not None:
+            found.append((location, "expected either input_shapes or profiles, found both", None))
+        for index, shapes in enumerate(model.profiles):
+            first = model.profiles.index(shapes)
+            if first < index:
+                found.append(((*location, index), f"expected other shapes than those of profiles[{first}]", None))
+    return found
+
+
 def _unknown_link_ends(content: _Content) -> list[_Mistake]:
     names = [device.name for device in content.devices]
     found: list[_Mistake] = []
@@ -250,7 +282,8 @@ def _invalid(source: YamlSource, mistakes: list[_Mistake]) -> FlexPieError:
 
 def _entry(source: YamlSource, model: _Model) -> ModelEntry:
     path = (source.path.parent / Path(model.path).expanduser()).absolute()
-    shapes = {name: tuple(shape) for name, shape in model.input_shapes.items()}
+    profiles = model.profiles or [model.input_shapes or {}]
+    shapes = tuple({name: tuple(shape) for name, shape in profile.items()} for profile in profiles)
     return ModelEntry(model.name or path.stem, path, shapes, model.scheme)
 
 

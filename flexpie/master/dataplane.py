@@ -47,9 +47,13 @@ class DataPlane:
         self._numbers = itertools.count(1)
 
     async def infer(
-        self, model: ModelName, inputs: Mapping[str, tuple[Array, ElementType]], timeout_seconds: float
+        self,
+        model: ModelName,
+        choose: Callable[[], int],
+        inputs: Mapping[str, tuple[Array, ElementType]],
+        timeout_seconds: float,
     ) -> list[tuple[TensorSpec, Array]]:
-        """Answer a request whose inputs fit the model; raises the FlexPieError that ends it.
+        """Answer a request; raises the FlexPieError that ends it. `choose` tells the profile that its inputs fit.
 
         A request that a worker would not take because it is shutting down is begun again: with the devices that stay
         it can be answered, and nobody but us has noticed.
@@ -57,18 +61,18 @@ class DataPlane:
         deadline = asyncio.get_running_loop().time() + min(timeout_seconds, MAX_TIMEOUT_SECONDS)
         while True:
             try:
-                return await self._attempt(model, inputs, deadline)
+                return await self._attempt(model, choose(), inputs, deadline)
             except _DeviceLeavingError:
                 continue
 
     async def _attempt(
-        self, model: ModelName, inputs: Mapping[str, tuple[Array, ElementType]], deadline: float
+        self, model: ModelName, profile: int, inputs: Mapping[str, tuple[Array, ElementType]], deadline: float
     ) -> list[tuple[TensorSpec, Array]]:
         request = Request(next(self._numbers), model, deadline)
         self.requests[request.number] = request
         succeeded = False
         try:
-            self._tell(RequestArrived(request.number, model))
+            self._tell(RequestArrived(request.number, model, profile))
             deployment = await request.started()
             arrays = {name: array for name, (array, _) in inputs.items()}
             outputs = await run_program(deployment, request, arrays, self)

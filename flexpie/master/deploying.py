@@ -6,16 +6,19 @@ import asyncio
 import dataclasses
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from flexpie.compiler import Blob, ImportedModel
 from flexpie.core.cluster import Cluster
+from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
+from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
     DeploymentPlanned,
@@ -28,11 +31,15 @@ from flexpie.master.events import (
     StageReached,
     StartDeployment,
 )
+from flexpie.master.interface import Interface
 from flexpie.master.ports import ports_of
 from flexpie.pipeline import Compiled
 from flexpie.planner.planning import PlanningResult
 from flexpie.wire.codec import program_to_proto
 from flexpie.wire.v1 import worker_pb2
+
+PULSE_SECONDS = 1.0
+"""How often a stage that tells nothing else tells for how long it has been going on."""
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -43,9 +50,13 @@ class Pipeline(Protocol):
     """The pure path from a file to programs: `flexpie.pipeline`."""
 
     def import_file(
-        self, path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None, name: str | None = None
+        self,
+        path: Path,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        name: str | None = None,
+        twin: ImportedModel | None = None,
     ) -> ImportedModel:
-        """ONNX file → layer graph."""
+        """ONNX file → layer graph; `twin` is the same file with other input shapes, to share weights with."""
 
     def plan_model(self, model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> PlanningResult:
         """Layer graph and cluster → plan."""
@@ -76,28 +87,44 @@ class Deployer:
     links: Mapping[DeviceName, PackageLink]
     master_id: str
     report: Callable[[Event], object]
-    imports: dict[ModelName, asyncio.Task[ImportedModel]] = field(default_factory=dict)
-    """A model is read once, however often it is planned."""
+    imports: dict[ModelName, asyncio.Task[tuple[ImportedModel, ...]]] = field(default_factory=dict)
+    """A model is read once for each of its profiles, however often it is planned."""
     threads: set[int] = field(default_factory=set)
     """Identities of threads that import, plan or compile; nothing can interrupt them."""
 
     async def deploy(self, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Deployment:
-        """Deploy a model; reports every stage but the last, `DeploymentReady`, which is the caller's.
+        """Deploy a profile of a model; reports every stage but the last, `DeploymentReady`, which is the caller's.
 
         `memory` is the limit in bytes that workers say they have. Raises FlexPieError when a stage fails.
         """
-        model = await self._import(start)
-        cluster = usable_cluster(self.cluster, start, memory)
-        self.report(StageReached(start.deployment, "plan"))
-        result = await self._in_thread(self.pipeline.plan_model, model, cluster, start.entry.scheme)
+        model = (await self._import(start))[start.profile]
+        with _about_profile(start.entry, start.profile):
+            return await self._deploy(start, model, usable_cluster(self.cluster, start, memory))
+
+    async def _deploy(self, start: StartDeployment, model: ImportedModel, cluster: Cluster) -> Deployment:
+        planning = self._in_thread(self.pipeline.plan_model, model, cluster, start.entry.scheme)
+        result = await self._stage(start, "plan", planning)
         _log.info("planned model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
-        self.report(StageReached(start.deployment, "compile"))
-        compiled = await self._in_thread(self.pipeline.compile_plan, model, result.plan)
+        compiling = self._in_thread(self.pipeline.compile_plan, model, result.plan)
+        compiled = await self._stage(start, "compile", compiling)
         deployment = _deployment(start, model.graph, compiled)
         self.report(DeploymentPlanned(start.deployment, summarize(model.graph, result, deployment)))
         pushed = await self._push(deployment, compiled)
         resident = await self._build(deployment, compiled)
         return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
+
+    async def _stage(self, start: StartDeployment, stage: str, work: Awaitable[_Result]) -> _Result:
+        """Await a stage that tells nothing itself, and tell for how long it has been going on."""
+        self.report(StageReached(start.deployment, stage))
+        loop = asyncio.get_running_loop()
+        began, task = loop.time(), asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=PULSE_SECONDS))[0]:
+                seconds = round(loop.time() - began)
+                self.report(StageReached(start.deployment, stage, seconds, 0, "seconds"))
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _in_thread(
         self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
@@ -115,20 +142,30 @@ class Deployer:
         """Drop what was read of a model."""
         self.imports.pop(model, None)
 
-    async def _import(self, start: StartDeployment) -> ImportedModel:
+    async def _import(self, start: StartDeployment) -> tuple[ImportedModel, ...]:
+        """The model under each of its profiles: what is wrong with one is told before any is deployed."""
         entry = start.entry
         if entry.name not in self.imports:
-            reading = self._in_thread(self.pipeline.import_file, entry.path, entry.input_shapes, entry.name)
-            self.imports[entry.name] = asyncio.create_task(reading)
-        self.report(StageReached(start.deployment, "import"))
+            self.imports[entry.name] = asyncio.create_task(self._read(entry))
         try:
             # Shielded: when this deployment is abandoned, the next one goes on with the same import.
-            model = await asyncio.shield(self.imports[entry.name])
+            models = await self._stage(start, "import", asyncio.shield(self.imports[entry.name]))
         except Exception:
             self.forget(entry.name)  # the file may be there next time
             raise
-        self.report(ModelImported(entry.name, *ports_of(model)))
-        return model
+        interfaces = tuple(_interface(entry, index, model) for index, model in enumerate(models))
+        _check_different(entry, interfaces)
+        self.report(ModelImported(entry.name, interfaces))
+        return models
+
+    async def _read(self, entry: ModelEntry) -> tuple[ImportedModel, ...]:
+        models: list[ImportedModel] = []
+        for index, shapes in enumerate(entry.profiles):
+            twin = models[0] if models else None
+            with _about_profile(entry, index):
+                reading = self._in_thread(self.pipeline.import_file, entry.path, shapes, entry.name, twin)
+                models.append(await reading)
+        return tuple(models)
 
     async def _push(self, deployment: Deployment, compiled: Compiled) -> int:
         """Bring to each participant what it lacks, to all of them at once; returns the bytes pushed."""
@@ -205,6 +242,37 @@ def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment)
     return PlanSummary(participants, tuple(segments), plan.predicted_seconds, result.single_device.predicted_seconds)
 
 
+def _interface(entry: ModelEntry, index: int, model: ImportedModel) -> Interface:
+    with _about_profile(entry, index):
+        return Interface(*ports_of(model))
+
+
+@contextmanager
+def _about_profile(entry: ModelEntry, index: int) -> Iterator[None]:
+    """Say in errors which of several profiles they are about."""
+    try:
+        yield
+    except FlexPieError as error:
+        if len(entry.profiles) == 1:
+            raise
+        text = f"Profile {entry.describe(index)} of {entry.name}: {error.message}"
+        raise FlexPieError(error.code, text, error.remedy) from error
+
+
+def _check_different(entry: ModelEntry, interfaces: Sequence[Interface]) -> None:
+    """A request's shapes must tell its profile."""
+    seen: dict[tuple[tuple[int, ...], ...], int] = {}
+    for index, interface in enumerate(interfaces):
+        first = seen.setdefault(interface.shapes, index)
+        if first != index:
+            raise FlexPieError(
+                ErrorCode.INVALID_SHAPE,
+                f"The profiles {entry.describe(first)} and {entry.describe(index)} of {entry.name} give its inputs "
+                "the same shapes.",
+                "Leave one of them away.",
+            )
+
+
 def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -> Deployment:
     participants = tuple(index for index, program in enumerate(compiled.programs) if program is not None)
     return Deployment(
@@ -213,7 +281,6 @@ def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -
         devices=compiled.plan.devices,
         participants=participants,
         program=compiled.master,
-        inputs=tuple(graph.tensors[name] for name in graph.inputs),
         outputs=tuple(graph.tensors[name] for name in graph.outputs),
     )
 

@@ -22,7 +22,6 @@ class Deployment:
     """Indices of the devices that have a program."""
     program: DeviceProgram
     """What the master does for a request."""
-    inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     """In the order of ``program.outputs``."""
     resident_bytes: Mapping[DeviceName, int] = field(default_factory=dict)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flexpie.core.tensor import TensorSpec
 from flexpie.master.cluster_file import ModelEntry
+from flexpie.master.interface import Interface
 from flexpie.wire.framing import Failure
 
 DeviceName = str
@@ -111,11 +111,10 @@ class UnloadRequested:
 
 @dataclass(frozen=True, slots=True)
 class ModelImported:
-    """A model's file was read."""
+    """A model's file was read, for each of its profiles."""
 
     model: ModelName
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    profiles: tuple[Interface, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,9 @@ class StageReached:
     """"import", "plan", "compile", "push" or "build"."""
     done: int = 0
     total: int = 0
+    """0 where it is not known."""
     unit: str = ""
+    """"bytes", "devices", "profiles" or "seconds" (since the stage began)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ class RetryDue:
     """The pause before another attempt is over."""
 
     model: ModelName
+    profile: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class RequestArrived:
 
     request: RequestId
     model: ModelName
+    profile: int = 0
+    """The one that it fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +204,16 @@ Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestArrived | RequestEnd
 
 @dataclass(frozen=True, slots=True)
 class StartDeployment:
-    """Import, plan, compile, push and build a model over these devices."""
+    """Import, plan, compile, push and build a profile of a model over these devices."""
 
     deployment: DeploymentId
     entry: ModelEntry
     devices: tuple[DeviceName, ...]
     """Connected devices, in the order of the cluster file."""
     reserved_bytes: Mapping[DeviceName, int] = field(default_factory=dict)
-    """Memory that other deployments hold on them."""
+    """Memory that other deployments hold on them, those of the model's other profiles included."""
+    profile: int = 0
+    """Index of the profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +252,7 @@ class ScheduleRetry:
 
     model: ModelName
     seconds: float
+    profile: int = 0
 
 
 @dataclass(frozen=True, slots=True)

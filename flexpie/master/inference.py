@@ -1,15 +1,14 @@
-"""The master's part of an inference: check the inputs, cut and send them, gather and assemble the outputs."""
+"""The master's part of an inference: cut and send the inputs, gather and assemble the outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import Assemble, DeviceProgram, Feed, Receive, Release, Run, Send, Step
-from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master.deployment import Deployment
 from flexpie.master.request import Request
 from flexpie.wire.framing import Data, encode_frame
@@ -21,26 +20,6 @@ class Outbox(Protocol):
 
     def send(self, device: str, message: bytes, payload_bytes: int) -> None:
         """Send a frame. Does not wait; raises FlexPieError when the device is not connected."""
-
-
-def check_inputs(model: str, expected: Sequence[TensorSpec], given: Mapping[str, tuple[Array, ElementType]]) -> None:
-    """Raise ``INVALID_INPUT``, with what is expected, unless exactly the model's inputs are given."""
-    names = [spec.name for spec in expected]
-    wanted = "Expected: " + ("; ".join(map(_described, expected)) or "no inputs") + "."
-    unknown = [name for name in given if name not in names]
-    missing = [name for name in names if name not in given]
-    if unknown or missing:
-        found = [f"unknown input {name!r}" for name in unknown] + [f"missing input {name!r}" for name in missing]
-        raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong inputs for {model}: {', '.join(found)}.", wanted)
-    for spec in expected:
-        array, dtype = given[spec.name]
-        if dtype is not spec.dtype or array.shape != spec.shape:
-            got = _described(TensorSpec(spec.name, array.shape, dtype))
-            raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong input for {model}: got {got}.", wanted)
-
-
-def _described(spec: TensorSpec) -> str:
-    return f"{spec.name} {spec.dtype.value}[{', '.join(map(str, spec.shape))}]"
 
 
 async def run_program(

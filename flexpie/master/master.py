@@ -49,7 +49,7 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
-from flexpie.master.inference import check_inputs
+from flexpie.master.interface import choose_profile
 from flexpie.master.links import Presence, WorkerLink
 from flexpie.master.records import ModelRecord
 from flexpie.master.state import MasterState
@@ -167,13 +167,13 @@ class Master:
 
     @property
     def ready(self) -> bool:
-        """Whether every model of the cluster file is ready; without models, whether a device is connected."""
+        """Whether every model of the cluster file takes requests; without models, whether a device is connected."""
         kept = [record for record in self.state.models.values() if record.kept and record.wanted]
         if self.state.stopping:
             return False
         if not kept:
             return bool(self.state.members.connected)
-        return all(record.serving is not None for record in kept)
+        return all(record.ready for record in kept)
 
     # -------------------------------------------------------------------------------------- requests
 
@@ -188,11 +188,14 @@ class Master:
         Raises FlexPieError: MODEL_NOT_FOUND, MODEL_NOT_READY, INVALID_INPUT, OVERLOADED, DEADLINE_EXCEEDED,
         DEVICE_UNREACHABLE, and what workers fail with.
         """
-        record = self.model(model)
-        if record.serving or record.was_ready:
-            check_inputs(model, record.inputs, inputs)
+
+        def choose() -> int:
+            record = self.model(model)
+            asked_before = any(profile.serving or profile.was_ready for profile in record.profiles)
+            return choose_profile(model, record.interfaces, inputs) if asked_before else 0
+
         timeout = self.settings.request_timeout_seconds if timeout_seconds is None else timeout_seconds
-        return await self.data.infer(model, inputs, timeout)
+        return await self.data.infer(model, choose, inputs, timeout)
 
     # ----------------------------------------------------------------------------------------- links
 
@@ -243,8 +246,8 @@ class Master:
                 self._cleanups.pop(model, lambda: None)()
             case Probe(device):
                 return self._spawn(self._probe(device))
-            case ScheduleRetry(model, seconds):
-                self._later(seconds, RetryDue(model))
+            case ScheduleRetry(model, seconds, profile):
+                self._later(seconds, RetryDue(model, profile))
             case StartRequest(request, deployment):
                 self.data.start(request, self._deployments[deployment])
             case FailRequest(request, failure):
@@ -253,6 +256,8 @@ class Master:
 
     async def _build(self, start: StartDeployment) -> None:
         name, devices = start.entry.name, ",".join(start.devices)
+        if len(start.entry.profiles) > 1:
+            name += f" profile={start.entry.describe(start.profile)}"
         _log.info("deployment started model=%s deployment=%s devices=%s", name, start.deployment, devices)
         try:
             deployment = await self._deployer.deploy(start, self._memory)

@@ -12,6 +12,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master import refusals
 from flexpie.master.admin import next_progress
+from flexpie.master.interface import merged
 from flexpie.master.master import Master
 from flexpie.master.records import ModelRecord, ModelState
 from flexpie.wire.open_inference_tensors import (
@@ -59,10 +60,10 @@ class OpenInferenceServicer:
         return pb.ServerReadyResponse(ready=self._master.ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
-        """Whether a model takes requests; like Triton's, an unknown one is just not ready."""
+        """Whether a model takes requests of every profile; like Triton's, an unknown one is just not ready."""
         record = self._master.state.models.get(request.name)
         right_version = request.version in ("", VERSION)
-        ready = record is not None and right_version and record.serving is not None
+        ready = record is not None and right_version and record.ready
         return pb.ModelReadyResponse(ready=ready and not self._master.state.stopping)
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
@@ -70,19 +71,20 @@ class OpenInferenceServicer:
         return pb.ServerMetadataResponse(name="flexpie", version=__version__, extensions=["model_repository"])
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
-        """Inputs and outputs of a model, as soon as its file was read."""
+        """Inputs and outputs of a model, once its file was read; a length that differs between profiles is -1."""
         async with errors_as_status(context):
             record = self._model(request.name, request.version)
-            if not record.inputs and not record.outputs:
+            if not record.interfaces:
                 state, reason = self._master.state.describe(record)
                 soon = state is ModelState.LOADING
                 raise refusals.not_ready(request.name, state.value, reason, soon=soon).error
+            interface = merged(record.interfaces)
             return pb.ModelMetadataResponse(
                 name=request.name,
                 versions=[VERSION],
                 platform=PLATFORM,
-                inputs=map(_metadata, record.inputs),
-                outputs=map(_metadata, record.outputs),
+                inputs=map(_metadata, interface.inputs),
+                outputs=map(_metadata, interface.outputs),
             )
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
@@ -203,7 +205,7 @@ def response_to_proto(request: pb.ModelInferRequest, outputs: list[tuple[TensorS
 
 def _wanted_outputs(request: pb.ModelInferRequest, record: ModelRecord) -> set[str]:
     """Names of the outputs that the request asks for; empty for all."""
-    names = [spec.name for spec in record.outputs]
+    names = [spec.name for interface in record.interfaces[:1] for spec in interface.outputs]
     for output in request.outputs:
         if names and output.name not in names:
             raise _invalid(

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from flexpie.core.tensor import TensorSpec
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.events import DeploymentId, DeviceName, PlanSummary, RequestId
+from flexpie.master.interface import Interface
 from flexpie.wire.framing import Failure
 
 
@@ -51,10 +51,9 @@ class DeviceRecord:
 
 @dataclass
 class DeploymentRecord:
-    """One attempt to serve a model, from its start until it is removed."""
+    """One attempt to serve a profile of a model, from its start until it is removed."""
 
     id: DeploymentId
-    model: str
     devices: tuple[DeviceName, ...]
     """What it was planned over."""
     plan: PlanSummary | None = None
@@ -73,14 +72,12 @@ class DeploymentRecord:
 
 
 @dataclass
-class ModelRecord:
-    """A model that is or was to be served."""
+class ProfileRecord:
+    """One set of input shapes of a model: planned, deployed and replaced on its own."""
 
-    entry: ModelEntry
-    kept: bool
-    wanted: bool = True
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[TensorSpec, ...] = ()
+    model: ModelRecord = field(repr=False)
+    index: int
+    """In the model's entry."""
     serving: DeploymentRecord | None = None
     building: DeploymentRecord | None = None
     failure: Failure | None = None
@@ -94,3 +91,27 @@ class ModelRecord:
     was_ready: bool = False
     """Whether requests wait for it (it is being planned again) instead of being refused (it never worked)."""
     waiting: deque[RequestId] = field(default_factory=deque)
+
+    @property
+    def name(self) -> str:
+        """How messages name it: the model, and where that has several profiles its shapes."""
+        entry = self.model.entry
+        return entry.name if len(entry.profiles) == 1 else f"{entry.name} with {entry.describe(self.index)}"
+
+
+class ModelRecord:
+    """A model that is or was to be served."""
+
+    def __init__(self, entry: ModelEntry, kept: bool) -> None:
+        self.entry = entry
+        self.kept = kept
+        """Whether it stays known after it is unloaded, because the cluster file names it."""
+        self.wanted = True
+        self.interfaces: tuple[Interface, ...] = ()
+        """One per profile, once the file was read."""
+        self.profiles = tuple(ProfileRecord(self, index) for index in range(len(entry.profiles)))
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests of every profile."""
+        return all(profile.serving is not None for profile in self.profiles)

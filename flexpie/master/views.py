@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flexpie import __version__
 from flexpie.master.events import SegmentSummary
+from flexpie.master.interface import merged
 from flexpie.master.master import Master
-from flexpie.master.records import DeviceRecord, ModelRecord
+from flexpie.master.readiness import describe_profile
+from flexpie.master.records import DeviceRecord, ModelRecord, ProfileRecord
 from flexpie.wire.codec import tensor_to_proto
 from flexpie.wire.v1 import master_pb2
 
@@ -13,17 +15,43 @@ from flexpie.wire.v1 import master_pb2
 def model_to_proto(master: Master, record: ModelRecord) -> master_pb2.ModelInfo:
     """A model and how it is served."""
     state, reason = master.state.describe(record)
-    deployment = record.serving or record.building
+    profiles = [_profile_to_proto(master, record, profile) for profile in record.profiles]
+    first = profiles[0]
     message = master_pb2.ModelInfo(
         name=record.entry.name,
         state=state.value,
         reason=reason,
-        inputs=map(tensor_to_proto, record.inputs),
-        outputs=map(tensor_to_proto, record.outputs),
+        deployment_id=first.deployment_id,
+        segments=first.segments,
+        predicted_seconds=first.predicted_seconds,
+        single_device_seconds=first.single_device_seconds,
+        devices=dict.fromkeys(device for profile in profiles for device in profile.devices),
+        pushed_bytes=sum(profile.pushed_bytes for profile in profiles),
+        profiles=profiles if len(profiles) > 1 else (),
     )
+    for profile in profiles:
+        for device, nbytes in profile.resident_bytes.items():
+            message.resident_bytes[device] += nbytes
+    if record.interfaces:
+        interface = merged(record.interfaces)
+        message.inputs.extend(map(tensor_to_proto, interface.inputs))
+        message.outputs.extend(map(tensor_to_proto, interface.outputs))
+    return message
+
+
+def _profile_to_proto(master: Master, record: ModelRecord, profile: ProfileRecord) -> master_pb2.ProfileInfo:
+    state, reason = describe_profile(profile, master.state.members)
+    message = master_pb2.ProfileInfo(state=state.value, reason=reason)
+    if record.interfaces:
+        interface = record.interfaces[profile.index]
+        message.inputs.extend(map(tensor_to_proto, interface.inputs))
+        message.outputs.extend(map(tensor_to_proto, interface.outputs))
+    deployment = profile.serving or profile.building
     if deployment is not None:
         message.deployment_id = deployment.id
         message.pushed_bytes = deployment.pushed_bytes
+        for device, nbytes in deployment.resident_bytes.items():
+            message.resident_bytes[device] = nbytes
         if deployment.plan is not None:
             plan = deployment.plan
             message.segments.extend(map(_segment_to_proto, plan.segments))
@@ -52,16 +80,20 @@ def models_to_proto(master: Master) -> list[master_pb2.ModelInfo]:
 
 def progress_to_proto(master: Master, record: ModelRecord) -> master_pb2.LoadProgress:
     """How far a model has come."""
-    if record.serving is not None:
+    progress = master_pb2.LoadProgress(stage="import", profiles=len(record.profiles))
+    if record.ready:
         model = model_to_proto(master, record)
-        count = len(model.devices)
-        return master_pb2.LoadProgress(
-            stage="build", done=count, total=count, unit="devices", model=model, finished=True
+        count = len((model.profiles[-1] if model.profiles else model).devices)
+        progress.MergeFrom(
+            master_pb2.LoadProgress(stage="build", done=count, total=count, unit="devices", model=model, finished=True)
         )
-    if record.building is None:
-        return master_pb2.LoadProgress(stage="import")
-    building = record.building
-    return master_pb2.LoadProgress(stage=building.stage, done=building.done, total=building.total, unit=building.unit)
+        progress.profile = len(record.profiles) - 1
+    for profile in record.profiles:
+        if profile.building is not None:
+            building = profile.building
+            progress.stage, progress.unit = building.stage, building.unit
+            progress.done, progress.total, progress.profile = building.done, building.total, profile.index
+    return progress
 
 
 def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterStatusReply:

@@ -66,9 +66,9 @@ def files(folder: Path) -> dict[str, Path]:
 def test_split_equals_unsplit(
     name: str, scheme: str, count: int, masters: dict[int, Daemon], files: dict[str, Path]
 ) -> None:
-    shapes = {"image": (1, 1, 8, 8)} if name == "digits" else {}
+    shapes: dict[str, tuple[int, ...]] = {"image": (1, 1, 8, 8)} if name == "digits" else {}
     with Client(masters[count].address) as client:
-        result = compare_on(client, files[name], scheme, shapes, runs=1)
+        result = compare_on(client, files[name], scheme, [shapes], runs=1)
     assert result["outputs_equal"]
     assert result["max_abs_error"] <= TOLERANCE
     assert result["devices"] <= count

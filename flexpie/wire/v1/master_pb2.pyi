@@ -12,8 +12,21 @@ class Shape(_message.Message):
     dims: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, dims: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Profile(_message.Message):
+    __slots__ = ("input_shapes",)
+    class InputShapesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Shape
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Shape, _Mapping]] = ...) -> None: ...
+    INPUT_SHAPES_FIELD_NUMBER: _ClassVar[int]
+    input_shapes: _containers.MessageMap[str, Shape]
+    def __init__(self, input_shapes: _Optional[_Mapping[str, Shape]] = ...) -> None: ...
+
 class LoadSpec(_message.Message):
-    __slots__ = ("name", "input_shapes", "scheme", "total_bytes")
+    __slots__ = ("name", "input_shapes", "scheme", "total_bytes", "profiles")
     class InputShapesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -25,11 +38,13 @@ class LoadSpec(_message.Message):
     INPUT_SHAPES_FIELD_NUMBER: _ClassVar[int]
     SCHEME_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROFILES_FIELD_NUMBER: _ClassVar[int]
     name: str
     input_shapes: _containers.MessageMap[str, Shape]
     scheme: str
     total_bytes: int
-    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+    profiles: _containers.RepeatedCompositeFieldContainer[Profile]
+    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ..., profiles: _Optional[_Iterable[_Union[Profile, _Mapping]]] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("file_name", "data")
@@ -48,20 +63,24 @@ class LoadRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[LoadSpec, _Mapping]] = ..., chunk: _Optional[_Union[FileChunk, _Mapping]] = ...) -> None: ...
 
 class LoadProgress(_message.Message):
-    __slots__ = ("stage", "done", "total", "unit", "model", "finished")
+    __slots__ = ("stage", "done", "total", "unit", "model", "finished", "profile", "profiles")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PROFILES_FIELD_NUMBER: _ClassVar[int]
     stage: str
     done: int
     total: int
     unit: str
     model: ModelInfo
     finished: bool
-    def __init__(self, stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., finished: _Optional[bool] = ...) -> None: ...
+    profile: int
+    profiles: int
+    def __init__(self, stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., finished: _Optional[bool] = ..., profile: _Optional[int] = ..., profiles: _Optional[int] = ...) -> None: ...
 
 class UnloadRequest(_message.Message):
     __slots__ = ("name",)
@@ -110,7 +129,14 @@ class SegmentInfo(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., scheme: _Optional[str] = ..., shares: _Optional[_Iterable[float]] = ..., compute_seconds: _Optional[float] = ..., exchange_seconds: _Optional[float] = ..., exchange_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes")
+    __slots__ = ("name", "state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "profiles")
+    class ResidentBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +148,8 @@ class ModelInfo(_message.Message):
     SINGLE_DEVICE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROFILES_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: str
     reason: str
@@ -133,7 +161,42 @@ class ModelInfo(_message.Message):
     single_device_seconds: float
     devices: _containers.RepeatedScalarFieldContainer[str]
     pushed_bytes: int
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ...) -> None: ...
+    resident_bytes: _containers.ScalarMap[str, int]
+    profiles: _containers.RepeatedCompositeFieldContainer[ProfileInfo]
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., profiles: _Optional[_Iterable[_Union[ProfileInfo, _Mapping]]] = ...) -> None: ...
+
+class ProfileInfo(_message.Message):
+    __slots__ = ("state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes")
+    class ResidentBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_DEVICE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    reason: str
+    inputs: _containers.RepeatedCompositeFieldContainer[TensorInfo]
+    outputs: _containers.RepeatedCompositeFieldContainer[TensorInfo]
+    deployment_id: str
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentInfo]
+    predicted_seconds: float
+    single_device_seconds: float
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    pushed_bytes: int
+    resident_bytes: _containers.ScalarMap[str, int]
+    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class DeviceInfo(_message.Message):
     __slots__ = ("name", "address", "state", "reason", "worker_id", "version")

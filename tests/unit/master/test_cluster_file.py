@@ -60,7 +60,7 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
     )
     assert read.models == (
         ModelEntry("resnet18", tmp_path / "models/resnet18.onnx"),
-        ModelEntry("bert", Path("/srv/bert-base.onnx"), {"input_ids": (1, 128), "scalar": ()}, "InH"),
+        ModelEntry("bert", Path("/srv/bert-base.onnx"), ({"input_ids": (1, 128), "scalar": ()},), "InH"),
     )
 
 

@@ -30,11 +30,12 @@ from flexpie.master.events import (
     StageReached,
     StartDeployment,
 )
+from flexpie.master.interface import Interface
 from flexpie.wire.v1 import worker_pb2
 
 CLUSTER = Cluster(tuple(Device(name, f"{name}:1") for name in "abc"), Link(1e9, 1e-4))
 X = TensorSpec("x", (4,), ElementType.FLOAT32)
-ENTRY = ModelEntry("cat", Path("cat.onnx"), {"x": (4,)}, "InH")
+ENTRY = ModelEntry("cat", Path("cat.onnx"), ({"x": (4,)},), "InH")
 SHARED, OWN = (blob_of(lambda content=content: memoryview(content)) for content in (b"shared", b"own"))  # type: ignore[misc]
 
 
@@ -46,14 +47,19 @@ class FakePipeline:
         self.error: FlexPieError | None = None
 
     def import_file(
-        self, path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None, name: str | None = None
+        self,
+        path: Path,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        name: str | None = None,
+        twin: Any = None,
     ) -> Any:
         self.imports += 1
         if self.error:
             raise self.error
-        assert (path, input_shapes, name) == (ENTRY.path, ENTRY.input_shapes, "cat")
+        assert (path, name) == (ENTRY.path, "cat")
+        x = TensorSpec("x", tuple((input_shapes or {})["x"]), ElementType.FLOAT32)
         layers = tuple(SimpleNamespace(name=f"layer{at}") for at in range(3))
-        graph = SimpleNamespace(name="cat", inputs=("x",), outputs=("x",), tensors={"x": X}, layers=layers)
+        graph = SimpleNamespace(name="cat", inputs=("x",), outputs=("x",), tensors={"x": x}, layers=layers)
         return SimpleNamespace(graph=graph)
 
     def plan_model(self, model: Any, cluster: Cluster, scheme: str = "auto") -> Any:
@@ -122,7 +128,7 @@ def test_the_stages_are_told_in_their_order() -> None:
     segment = SegmentSummary(("layer0", "layer1", "layer2"), "InH", (1.0, 1.0, 1.0), 0.3, 0.2, 77)
     assert bench.told == [
         StageReached("d", "import"),
-        ModelImported("cat", (X,), (X,)),
+        ModelImported("cat", (Interface((X,), (X,)),)),
         StageReached("d", "plan"),
         StageReached("d", "compile"),
         DeploymentPlanned("d", PlanSummary(("a", "c"), (segment,), 0.5, 0.9)),

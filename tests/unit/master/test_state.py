@@ -40,7 +40,7 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
-from flexpie.master.records import DeviceState, ModelState
+from flexpie.master.records import DeviceState, ModelState, ProfileRecord
 from flexpie.master.state import MAX_ATTEMPTS, MasterState
 from flexpie.wire.framing import Failure
 
@@ -72,19 +72,24 @@ class Story:
 
     def _check_invariants(self) -> None:
         state, found = self.state, []
-        assert sum(model.building is not None for model in state.models.values()) <= 1
-        for model in state.models.values():
-            found += list(model.waiting)
-            if model.waiting:
-                assert model.building or model.retrying or model.serving, "a request waits for nothing"
-            if model.serving:
-                found += list(model.serving.requests)
-                assert model.serving.plan
-                assert set(model.serving.plan.participants) <= set(state.members.connected)
+        profiles = [profile for model in state.models.values() for profile in model.profiles]
+        assert sum(profile.building is not None for profile in profiles) <= 1
+        for profile in profiles:
+            found += list(profile.waiting)
+            if profile.waiting:
+                assert profile.building or profile.retrying or profile.serving or self._waits_for_its_turn(profile)
+            if profile.serving:
+                found += list(profile.serving.requests)
+                assert profile.serving.plan
+                assert set(profile.serving.plan.participants) <= set(state.members.connected)
         for deployment in state.retiring.values():
             assert deployment.requests, "a replaced deployment without requests is still there"
             found += list(deployment.requests)
         assert sorted(found) == sorted(state.requests)
+
+    def _waits_for_its_turn(self, profile: ProfileRecord) -> bool:
+        """Whether another profile of the same model is being deployed before it."""
+        return any(other.building for other in profile.model.profiles)
 
 
 def _ready(deployment: str, *participants: str) -> tuple[Event, ...]:
