@@ -38,17 +38,17 @@ def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
     if depth > _MAX_DEPTH:
         raise ValueError("it is nested too deeply")
     children = _CHILDREN[kind]
-    for field, content in _length_delimited(message):
+    for field, content in length_delimited(message):
         child = children.get(field)
         if child == "Entry":
-            entry = dict(_length_delimited(content))
+            entry = dict(length_delimited(content))
             if bytes(entry.get(1, b"")) == b"location":
                 yield str(entry.get(2, b""), "utf-8")
         elif child is not None:
             yield from _locations(content, child, depth + 1)
 
 
-def _length_delimited(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+def length_delimited(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Field numbers and contents of the message's length-delimited fields; the others are skipped."""
     position = 0
     while position < len(message):

@@ -14,6 +14,7 @@ from flexpie.wire.tensors import NUMPY_DTYPES, Array
 from flexpie.worker.engine import Engine, Interruption, Session
 from flexpie.worker.execution import check_session
 from flexpie.worker.external_data import external_files
+from flexpie.worker.refusals import explained
 
 
 def load_sessions(program: DeviceProgram, folder: Path, engine: Engine) -> tuple[Session, ...]:
@@ -53,13 +54,17 @@ def _load(subgraph: SubgraphRef, folder: Path, engine: Engine) -> Session:
     missing = [name for name in (subgraph.model.sha256, *declared) if not (folder / name).is_file()]
     if missing:
         raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"Subgraph {subgraph.name} lacks the blob {min(missing)}.")
-    foreign = external_files(path.read_bytes()) - declared
+    content = path.read_bytes()
+    foreign = external_files(content) - declared
     if foreign:
         raise FlexPieError(
             ErrorCode.CORRUPT_PACKAGE,
             f"Subgraph {subgraph.name} refers to the file {min(foreign)!r}, which is none of its weights.",
         )
-    return engine.load(path)
+    try:
+        return engine.load(path)
+    except FlexPieError as error:
+        raise explained(error, subgraph.name, content) from error
 
 
 def _runs(program: DeviceProgram) -> list[Run]:
