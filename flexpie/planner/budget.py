@@ -19,9 +19,9 @@ from flexpie.planner.memory import MemoryNeed, memory_needs
 from flexpie.planner.search import search, search_within
 from flexpie.planner.table import CostTable, cost_table
 
-_RAISES = 5
+_RAISES = 6
 """Searches with rising prices, the first with none."""
-_RAISE = 8.0
+_RAISE = 4.0
 """What a price is multiplied with for the next search."""
 _FIRST_PRICE = 1 / 64
 """The first price: what a device's whole budget costs, as a part of the time of the fastest plan."""
@@ -80,9 +80,8 @@ def search_within_budgets(
 ) -> Fit:
     """The fastest plan found that fits every device's memory.
 
-    Where the fastest of all fits, it is that. Else each device's weights are limited to what its budget leaves beside
-    the activations, and searches with a rising price per byte of weights on the devices that are over their budgets
-    compete: the best plan is then good, but not proven best.
+    Where the fastest of all fits, it is that. Else searches that limit each device's weights, to what its budget leaves
+    beside the activations, and searches that put a price on them compete: the best plan is good, but not proven best.
 
     Parameters
     ----------
@@ -111,14 +110,15 @@ class _Budgets:
         least_weights = forced_segments(self.graph, self.cluster, OUT_C)
         for plan in (*self.alone, evaluate(self.graph, self.cluster, least_weights, self.model)):
             self._consider(plan)
-        self._raise_prices(found, excess)
+        self._search_tighter(found, excess)
         if self.best is None:
             assert self.least is not None
             raise self.least.error(self.cluster, "no plan was found that fits; the closest")
         return Fit(self.best, False, True)
 
-    def _raise_prices(self, plan: Plan, excess: Excess) -> None:
-        """Search within the budgets with dearer and dearer weights, also without the devices that are too small."""
+    def _search_tighter(self, fastest: Plan, excess: Excess) -> None:
+        """Search within the budgets with dearer and dearer weights on the devices that are over them, also without
+        these devices."""
         table = cost_table(self.graph, self.devices, self._roomier_candidates(excess), self.model)
         price = 0.0
         for _ in range(_RAISES):
@@ -128,7 +128,7 @@ class _Budgets:
             ]
             if self._fill_room(table, prices):
                 return
-            price = max(_RAISE * price, plan.predicted_seconds * _FIRST_PRICE)
+            price = max(_RAISE * price, fastest.predicted_seconds * _FIRST_PRICE)
 
     def _fill_room(self, table: CostTable, prices: Sequence[float]) -> bool:
         """Search with the weights limited to what the activations of the plan before leave. Returns whether

@@ -41,14 +41,17 @@ class SearchResult:
 
 
 def search(
-    table: CostTable, weight_prices: Sequence[float] | None = None, most_transitions: int = MOST_TRANSITIONS
+    table: CostTable,
+    weight_prices: Sequence[float] | None = None,
+    most_transitions: int = MOST_TRANSITIONS,
 ) -> SearchResult:
     """The cheapest way through a table.
 
     Parameters
     ----------
     weight_prices: seconds per byte of weights, per device; none by default.
-    most_transitions: steps after which only the most promising states of each cut are followed.
+    most_transitions: steps after which only the most promising states of each cut are followed; 0 for a quick
+        search that is content with the first good way.
 
     A first sweep with few states finds a good plan. The second drops only states that cannot beat it, by
     `flexpie.planner.bounds`, and so finds the best; where devices are unequal it has more segments to choose from.
@@ -59,13 +62,13 @@ def search(
     found = scout.run()
     assert found is not None, "some candidate ends at every cut"
     longer = any(cut.relief_seconds.any() for cut in table.cuts)
-    if not longer and not scout.dropped:
-        return SearchResult(found[1], found[0], table.complete)
+    if most_transitions == 0 or not (longer or scout.dropped):
+        return SearchResult(found[1], found[0], table.complete and not (longer or scout.dropped))
     if longer:
         table = extended(table, bounds, weight_prices, found[0])
         costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
     sweep = Sweep(table, costs, bounds, Limits(found[0], most_transitions, FALLBACK_STATES))
-    seconds, segments = min(found, sweep.run() or found)
+    seconds, segments = min((found, sweep.run() or found), key=lambda way: way[0])
     return SearchResult(segments, seconds, table.complete and not sweep.dropped)
 
 

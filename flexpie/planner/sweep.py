@@ -13,6 +13,8 @@ from flexpie.planner.cost import Array
 from flexpie.planner.layouts import NOTHING, Indices
 from flexpie.planner.table import CostTable, Cut
 
+STEPS_PER_STATE = 16
+"""Steps from each of the most promising states of a cut, on average, where not all are taken."""
 _SLACK = 1e-10
 """Relative; sums in another order differ by less."""
 
@@ -110,8 +112,13 @@ class Sweep:
         used = self._used(cut, kept, chosen, rows)
         if used is not None:
             passed &= self._affordable(cut, used, rows)
-        self.transitions += int(passed.sum())
-        for at in np.nonzero(passed)[0]:
+        found = np.nonzero(passed)[0]
+        most = self.limits.fallback_states * STEPS_PER_STATE
+        if self.transitions >= self.limits.transitions and len(found) > most:
+            found = found[np.argpartition(total[found] + ahead[rows[found]], most)[:most]]
+            self.dropped = True
+        self.transitions += len(found)
+        for at in found:
             key, _ = kept[chosen[at]]
             after = () if used is None else tuple(int(nbytes) for nbytes in used[at])
             self._reach(position, key, int(rows[at]), float(total[at]), after)
