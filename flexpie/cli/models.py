@@ -24,7 +24,7 @@ def list_models() -> None:
     for name in flexpie_models.NAMES:
         about = flexpie_models.describe(name)
         weights = "trained" if about.trained else "random weights"
-        click.echo(f"{name:14} {about.title}, {about.parameters / 1e6:.1f} M parameters, {weights}")
+        click.echo(f"{name:22} {about.title}, {about.parameters / 1e6:.2f} M parameters, {weights}")
 
 
 @models.command()
@@ -32,12 +32,12 @@ def list_models() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Default: NAME.onnx.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the weights.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Batch size.")
-@click.option("--image-size", default=224, show_default=True, type=click.IntRange(32), help="Height and width.")
-@click.option("--sequence-length", default=128, show_default=True, type=click.IntRange(1, 512), help="Tokens (BERT).")
+@click.option("--image-size", type=click.IntRange(32), help="Height and width; default: the model's own.")
+@click.option("--sequence-length", default=128, show_default=True, type=click.IntRange(1, 512), help="Tokens of text.")
 @click.option("--dynamic", is_flag=True, help="Leave batch size and sequence length open.")
 @reporting
 def build(
-    name: str, output: Path | None, seed: int, batch: int, image_size: int, sequence_length: int, dynamic: bool
+    name: str, output: Path | None, seed: int, batch: int, image_size: int | None, sequence_length: int, dynamic: bool
 ) -> None:
     """Build the model NAME and write it as an ONNX file."""
     import flexpie_models
