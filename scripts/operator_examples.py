@@ -192,6 +192,7 @@ SECTIONS: Mapping[str, tuple[Example, ...]] = {
                 EVERY, domain=MICROSOFT),
         Example("DequantizeLinear Gelu QuantizeLinear QuickGelu", (SEQUENCE,), SEQUENCE, EVERY,
                 domain=MICROSOFT),
+        Example("BiasGelu FastGelu", (SEQUENCE, (16,)), SEQUENCE, EVERY, domain=MICROSOFT),
         Example("QLinearAveragePool", (IMAGE, (), (), (), ()), (2, 8, 4, 4), IMAGE_AXES,
                 attributes={"kernel_shape": (2, 2), "strides": (2, 2)}, domain=MICROSOFT),
         Example("QLinearGlobalAveragePool", (IMAGE, (), (), (), ()), (2, 8, 1, 1), IMAGE_AXES,

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from flexpie.compiler.ceil_mode import settle_ceil_mode
+from flexpie.compiler.contrib import replace_contrib_nodes
 from flexpie.compiler.skeleton import skeleton
 from flexpie.core.errors import ErrorCode, FlexPieError
 
@@ -42,6 +43,7 @@ def infer(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -
 
 def _infer_once(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> Mapping[str, onnx.TypeProto]:
     proto = skeleton(model, declared)
+    replace_contrib_nodes(proto)
     for output in proto.graph.output:  # files declare them wrongly, and onnxruntime does not mind
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")

@@ -139,6 +139,7 @@ _FAMILIES: Mapping[Rule, list[str]] = {
 _MICROSOFT: Mapping[Rule, list[str]] = {
     QuantizeRule(): ["QuantizeLinear", "DequantizeLinear"],
     UnaryRule(): ["QLinearSigmoid", "QLinearLeakyRelu", "Gelu", "QuickGelu"],
+    BroadcastRule(): ["BiasGelu", "FastGelu"],
     QuantizedBroadcastRule((0, 3)): ["QLinearAdd", "QLinearMul"],
     QuantizedBroadcastRule((0, 1, 4)): ["QLinearWhere"],
     QuantizedConcatRule(): ["QLinearConcat"],

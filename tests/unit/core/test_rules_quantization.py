@@ -244,9 +244,11 @@ def test_part_of_quantized_gemm_equals_the_whole(
     check(Case("QGemm", tuple(inputs), attributes, domain=MICROSOFT), seed=seed)
 
 
-@pytest.mark.parametrize("op_type", ["Gelu", "QuickGelu"])
+@pytest.mark.parametrize("op_type", ["BiasGelu", "FastGelu", "Gelu", "QuickGelu"])
 def test_part_of_further_activations_equals_the_whole(op_type: str) -> None:
-    check(Case(op_type, (values((3, 4, 5)),), domain=MICROSOFT), seed=1)
+    bias = (values((5,), 1),) if op_type in {"BiasGelu", "FastGelu"} else ()
+    for seed in range(4):
+        check(Case(op_type, (values((3, 4, 5)), *bias), domain=MICROSOFT), seed=seed)
 
 
 @pytest.mark.parametrize("groups", [1, 4, 64])
