@@ -87,7 +87,7 @@ SECTIONS: Mapping[str, tuple[Example, ...]] = {
         Example("Conv", (IMAGE, (8, 1, 3, 3), (8,)), IMAGE, IMAGE_AXES, "depthwise or in groups",
                 {"pads": (1, 1, 1, 1), "group": 8}),
         Example("ConvTranspose", (IMAGE, (8, 8, 2, 2), (8,)), TWICE, IMAGE_AXES, attributes={"strides": (2, 2)}),
-        Example("ConvTranspose", (IMAGE, (8, 8, 3, 3)), TWICE, IMAGE_AXES, "`auto_pad` SAME, `output_shape`",
+        Example("ConvTranspose", (IMAGE, (8, 8, 3, 3)), TWICE, IMAGE_AXES, "odd padding by `auto_pad` or `output_shape`",
                 {"strides": (2, 2), "auto_pad": "SAME_UPPER"}),
         Example("DeformConv", (IMAGE, (8, 8, 3, 3), (2, 18, 6, 6)), (2, 8, 6, 6), IMAGE_AXES, "one group", version=22),
         Example("AveragePool LpPool MaxPool", (IMAGE,), (2, 8, 4, 4), IMAGE_AXES,

@@ -57,16 +57,19 @@ class Spread:
         return begin, max(0, end), max(0, -end)
 
 
+_PADDINGS = frozenset({"NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"})
+
+
 class ConvTransposeRule(Rule):
     """X [N, C, ...] and filters [C, M/groups, ...] to [N, M, ...]; biases [M]."""
 
     def supports(self, bound: BoundOperator) -> bool:
-        """Not where the runtime chooses the pads, or shapes contradict the attributes."""
-        if not has_elements(bound) or bound.text("auto_pad", "NOTSET") not in {"NOTSET", "VALID", ""}:
+        """Not where shapes contradict the attributes, or pads follow from them that differ between runtimes."""
+        if not has_elements(bound) or bound.text("auto_pad", "NOTSET") not in _PADDINGS:
             return False
         x, w, y = bound.input(0).shape, bound.input(1).shape, bound.output().shape
         groups = bound.integer("group", 1)
-        if "output_shape" in bound.operator.attributes or len(x) < 3 or len(w) != len(x) or len(y) != len(x):
+        if len(x) < 3 or len(w) != len(x) or len(y) != len(x):
             return False
         if groups < 1 or w[0] != x[1] or x[1] % groups or y[1] != w[1] * groups:
             return False
@@ -104,6 +107,7 @@ class ConvTransposeRule(Rule):
         return LocalForm(
             {
                 "auto_pad": None,
+                "output_shape": None,
                 "pads": tuple(begin for begin, _, _ in pads) + tuple(end for _, end, _ in pads),
                 "output_padding": tuple(added for _, _, added in pads),
                 "group": touched_groups(channels, bound.input(1).shape[1]).length,
@@ -133,13 +137,18 @@ def _spreads(bound: BoundOperator) -> tuple[Spread, ...] | None:
     dilations = bound.integers("dilations") or (1,) * rank
     pads = bound.integers("pads") or (0,) * (2 * rank)
     added = bound.integers("output_padding") or (0,) * rank
-    if bound.text("auto_pad", "NOTSET") == "VALID":
+    padding = bound.text("auto_pad", "NOTSET")
+    if padding == "VALID":
         pads = (0,) * (2 * rank)
     if {len(counts), len(kernel), len(strides), len(dilations), len(pads) // 2, len(added)} != {rank}:
         return None
-    found = tuple(
-        Spread(lengths[axis], counts[axis], kernel[axis], strides[axis], dilations[axis], pads[axis],
-               pads[axis + rank], added[axis])
-        for axis in range(rank)
-    )  # fmt: skip
-    return found if all(spread.is_sound for spread in found) else None
+    found = []
+    for axis in range(rank):
+        begin, end = pads[axis], pads[axis + rank]
+        if padding.startswith("SAME") or "output_shape" in bound.operator.attributes:
+            full = (lengths[axis] - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1 + added[axis]
+            begin = end = (full - counts[axis]) // 2  # when odd, the halves do not add up, and are refused
+        found.append(
+            Spread(lengths[axis], counts[axis], kernel[axis], strides[axis], dilations[axis], begin, end, added[axis])
+        )
+    return tuple(found) if all(spread.is_sound for spread in found) else None

@@ -54,10 +54,21 @@ def test_part_of_transposed_convolution_equals_the_whole(case: Case, seed: int) 
     check(case, seed=seed)
 
 
-@pytest.mark.parametrize("attributes", [{"auto_pad": "SAME_UPPER"}, {"output_shape": (9, 9)}])
-def test_pads_that_the_runtime_chooses_stay_whole(attributes: dict[str, Any]) -> None:
-    case = Case("ConvTranspose", (values((1, 2, 4, 4)), values((2, 3, 3, 3), 1)), {**attributes, "strides": (2, 2)})
-    check(case, divided=False)
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"auto_pad": "SAME_UPPER"},
+        {"auto_pad": "SAME_LOWER"},
+        {"output_shape": (8, 8)},
+        {"output_shape": (6, 6)},
+        {"auto_pad": "SAME_UPPER", "output_shape": (8, 8)},
+    ],
+)
+@pytest.mark.parametrize("kernel", [2, 3, 4])
+def test_pads_that_follow_from_shapes_are_divided_where_they_are_even(attributes: dict[str, Any], kernel: int) -> None:
+    inputs = (values((1, 2, 4, 4)), values((2, 3, kernel, kernel), 1))
+    for seed in range(5):
+        check(Case("ConvTranspose", inputs, {**attributes, "strides": (2, 2)}), seed=seed, divided=kernel != 3)
 
 
 def test_every_output_is_reached_by_its_inputs_only() -> None:

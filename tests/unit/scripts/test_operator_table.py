@@ -34,7 +34,7 @@ def test_most_examples_are_divided() -> None:
     whole = [(example.op_types, example.use) for _, example in examples()
              if not any(divided_axes(example.bound(example.op_types.split()[0])))]  # fmt: skip
     assert whole == [
-        ("ConvTranspose", "`auto_pad` SAME, `output_shape`"),
+        ("ConvTranspose", "odd padding by `auto_pad` or `output_shape`"),
         ("MaxPool", "with indices"),
         ("Resize", "`tf_crop_and_resize`, unknown scales"),
         ("Einsum", "diagonals"),
