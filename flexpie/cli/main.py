@@ -17,6 +17,7 @@ _COMMANDS = {
     "models": "flexpie.cli.models",
     "plan": "flexpie.cli.plan",
     "status": "flexpie.cli.status",
+    "testbed": "flexpie.cli.testbed",
     "unload": "flexpie.cli.load",
     "verify": "flexpie.cli.verify",
 }

@@ -48,6 +48,9 @@ class CpuController:
             if self.version == 2:
                 self._delegate(self.root)
             (self.root / run).mkdir()
+            # A real device shares its processor with nobody: within their quotas, these come before everything else.
+            name, most = ("cpu.weight", 10_000) if self.version == 2 else ("cpu.shares", 262_144)
+            (self.root / run / name).write_text(str(most))
             if self.version == 2:
                 self._delegate(self.root / run)
         except OSError as error:

@@ -68,13 +68,13 @@ class Records:
     """The notes of all testbeds of this machine, one file for each."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._folder = folder
+        self.folder = folder
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else adds or removes testbeds meanwhile."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self._folder / "lock").open("w") as file:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -89,16 +89,20 @@ class Records:
         """The testbed is gone."""
         self._path(run).unlink(missing_ok=True)
 
+    def knows(self, run: str) -> bool:
+        """Whether the testbed is not gone."""
+        return self._path(run).exists()
+
     def all(self) -> list[RunRecord]:
         """Every testbed, by id."""
         found = []
-        for path in sorted(self._folder.glob("*.json")):
+        for path in sorted(self.folder.glob("*.json")):
             with suppress(FileNotFoundError):  # removed meanwhile
                 found.append(_parse(json.loads(path.read_text())))
         return found
 
     def _path(self, run: str) -> Path:
-        return self._folder / f"{run}.json"
+        return self.folder / f"{run}.json"
 
 
 def _parse(fields: dict[str, Any]) -> RunRecord:
