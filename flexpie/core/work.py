@@ -47,7 +47,9 @@ def work_shares(graph: LayerGraph, plan: Plan) -> WorkShares:
     if not total:
         return WorkShares(0.0, 0.0)
     divided = sum(whole[name] for name in names if max(computed[name]) < whole[name])
-    return WorkShares(divided / total, sum(sum(computed[name]) for name in names) / total - 1.0)
+    # A part of an operator's output that nobody needs is left out, which is no negative redundancy of others.
+    redundant = sum(max(0, sum(computed[name]) - whole[name]) for name in names)
+    return WorkShares(divided / total, redundant / total)
 
 
 def _flops(graph: LayerGraph, operator: Operator, produced: Regions) -> int:
