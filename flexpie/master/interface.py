@@ -55,14 +55,14 @@ def choose_profile(model: str, profiles: Sequence[Interface], given: Mapping[str
     missing = [name for name in names if name not in given]
     if unknown or missing:
         found = [f"unknown input {name!r}" for name in unknown] + [f"missing input {name!r}" for name in missing]
-        raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong inputs for {model}: {', '.join(found)}.", expected)
+        raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong inputs for {model}: {', '.join(found)}. {expected}")
     wrong = [spec for spec in inputs if not any(_fits(profile, spec.name, given) for profile in profiles)]
     for index, profile in enumerate(profiles):
         if all(_fits(profile, spec.name, given) for spec in inputs):
             return index
     # Every input may fit some profile, but no profile all of them.
     got = "; ".join(_described(_spec_of(spec.name, given)) for spec in wrong or inputs)
-    raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong input for {model}: got {got}.", expected)
+    raise FlexPieError(ErrorCode.INVALID_INPUT, f"Wrong input for {model}: got {got}. {expected}")
 
 
 def _fits(profile: Interface, name: str, given: Mapping[str, tuple[Array, ElementType]]) -> bool:

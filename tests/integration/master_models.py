@@ -27,9 +27,9 @@ def save(graph: onnx.GraphProto, path: Path, **options: Any) -> Path:
     return path
 
 
-def convolutions(path: Path, **options: Any) -> Path:
+def convolutions(path: Path, *, seed: int = 1, **options: Any) -> Path:
     """`image` float32 [1, 3, 16, 12] → `scores` [1, 5, 16, 12]: two convolutions, every row depends on others."""
-    generator = np.random.default_rng(1)
+    generator = np.random.default_rng(seed)
     weights = [
         ("w1", generator.standard_normal((7, 3, 3, 3))),
         ("w2", generator.standard_normal((5, 7, 3, 3))),
@@ -47,6 +47,27 @@ def convolutions(path: Path, **options: Any) -> Path:
         [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights],
     )
     return save(graph, path, **options)
+
+
+def convolutions_of_any_batch(path: Path, *, seed: int = 1) -> Path:
+    """`convolutions` whose first dimension is open."""
+    proto = onnx.load(convolutions(path, seed=seed))
+    for info in (proto.graph.input[0], proto.graph.output[0]):
+        info.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(proto, str(path))
+    return path
+
+
+def large_weight(path: Path) -> Path:
+    """`x` float32 [batch, 1024] → `y` [batch, 1024], with 4 MiB of weights."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "large_weight",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ("batch", 1024))],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ("batch", 1024))],
+        [numpy_helper.from_array(np.ones((1024, 1024), np.float32), "w")],
+    )
+    return save(graph, path)
 
 
 def every_type(path: Path) -> Path:
@@ -72,9 +93,10 @@ def two_outputs(path: Path, rows: int = 4) -> Path:
     return save(graph, path)
 
 
-def random_image(seed: int = 0) -> Array:
+def random_image(seed: int = 0, batch: int = 1) -> Array:
     """An input of `convolutions`."""
-    return np.random.default_rng(seed).standard_normal(IMAGE_SHAPE).astype(np.float32)
+    shape = (batch, *IMAGE_SHAPE[1:])
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def run_unsplit(path: Path, inputs: dict[str, Array]) -> dict[str, Array]:

@@ -12,7 +12,6 @@ import grpc
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 from flexpie.client import AsyncClient, Client, LoadProgress
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -116,11 +115,7 @@ def test_external_data_is_uploaded_with_its_model(client: Client, tmp_path: Path
 
 
 def test_open_dimensions_are_given(client: Client, tmp_path: Path) -> None:
-    path = models.convolutions(tmp_path / "conv.onnx")
-    proto = onnx.load(path)
-    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.save(proto, path)
+    path = models.convolutions_of_any_batch(tmp_path / "conv.onnx")
     with pytest.raises(FlexPieError, match="open dimensions") as caught:
         client.load(path)
     assert caught.value.code is ErrorCode.INVALID_SHAPE
@@ -305,22 +300,11 @@ def test_without_devices_loading_fails_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_model_too_large_for_the_workers_is_refused_with_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "large.onnx"
-    weight = helper.make_tensor(
-        "w", onnx.TensorProto.FLOAT, (1024, 1024), np.ones(1 << 20, np.float32).tobytes(), raw=True
-    )
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "large",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 1024))],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 1024))],
-        [weight],
-    )
-    models.save(graph, path)
+    path = models.large_weight(tmp_path / "large.onnx")
     with local_cluster(tmp_path, 2, worker_arguments=["--memory", "1MiB"]) as small, Client(small.address) as client:
         wait_until(client.ready, "devices are connected")
         with pytest.raises(FlexPieError) as caught:
-            client.load(path)
+            client.load(path, input_shapes={"x": [1, 1024]})
         assert caught.value.code is ErrorCode.OUT_OF_MEMORY
         assert any(char.isdigit() for char in caught.value.message)
         assert client.models() == []

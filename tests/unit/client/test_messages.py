@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def test_a_file_is_cut_into_chunks(tmp_path: Path) -> None:
     assert [message.chunk.file_name for message in chunks] == ["model.onnx", "", ""]
     assert max(len(message.chunk.data) for message in chunks) == limits.CHUNK_BYTES
     assert b"".join(message.chunk.data for message in chunks) == content
+
+
+def test_a_model_is_loaded_with_profiles_instead_of_shapes(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"x")
+    profiles: list[dict[str, Sequence[int]]] = [{"x": [1, 2]}, {"x": (4, 2), "n": ()}]
+    spec, _ = messages.load_requests(path, None, None, "auto", profiles)
+    assert not spec.spec.input_shapes
+    sent = [{name: list(shape.dims) for name, shape in item.input_shapes.items()} for item in spec.spec.profiles]
+    assert sent == [{"x": [1, 2]}, {"x": [4, 2], "n": []}]
+    with pytest.raises(FlexPieError, match="Both input_shapes and profiles") as caught:
+        messages.load_requests(path, None, {"x": [1]}, "auto", profiles)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 def test_an_empty_file_is_one_chunk(tmp_path: Path) -> None:

@@ -78,8 +78,23 @@ def test_texts_stay_texts(tmp_path: Path) -> None:
 
 def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs/cluster-file.md").read_text()
-    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert [device.name for device in _read(tmp_path, example).cluster.devices] == ["pi-1", "pi-2", "jetson"]
+    whole, models = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert [device.name for device in _read(tmp_path, whole).cluster.devices] == ["pi-1", "pi-2", "jetson"]
+    (bert,) = _read(tmp_path, DEVICES + models).models
+    assert [bert.describe(index) for index in range(2)] == [
+        "input_ids=1x64,attention_mask=1x64",
+        "input_ids=1x128,attention_mask=1x128",
+    ]
+
+
+def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
+    text = DEVICES + "models:\n- path: a.onnx\n  profiles: [{x: [1, 3], n: []}, {x: [4, 3], n: []}]\n"
+    (model,) = _read(tmp_path, text).models
+    assert model.profiles == ({"x": (1, 3), "n": ()}, {"x": (4, 3), "n": ()})
+    assert model.describe(1) == "x=4x3,n="
+    (one,) = _read(tmp_path, DEVICES + "models:\n- path: a.onnx\n").models
+    assert one.profiles == ({},)
+    assert one.describe(0) == "(no shapes)"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +166,30 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
         (
             DEVICES + "models:\n- path: a.onnx\n  input_shapes:\n    x: [1, -1]\n",
             "7: models[0].input_shapes.x[1]: expected a number of 0 or more, found '-1'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [1]}\n  profiles: [{x: [1]}]\n",
+            "7: models[0].profiles: expected either input_shapes or profiles, found both.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  profiles:\n  - {x: [1]}\n  - {x: [2]}\n  - {x: [1]}\n",
+            "9: models[0].profiles[2]: expected other shapes than those of profiles[0].",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  profiles: []\n",
+            "6: models[0].profiles: expected at least one entry, found 'a list'.",
+        ),
+        (
+            DEVICES + f"models:\n- path: a.onnx\n  profiles: {[{'x': [n]} for n in range(17)]}\n",
+            "6: models[0].profiles: expected at most 16 entries, found 'a list'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  profiles: {x: [1]}\n",
+            "6: models[0].profiles: expected a list, found 'keys with values'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  profiles: [{x: [1]}, {x: 1x3}]\n",
+            "6: models[0].profiles[1].x: expected a list, found '1x3'.",
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [N]}\n",

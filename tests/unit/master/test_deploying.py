@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.program import MASTER, DeviceProgram, SubgraphRef
 from flexpie.core.scheme import IN_H
 from flexpie.core.tensor import ElementType, TensorSpec
-from flexpie.master import ports
+from flexpie.master import deploying, ports
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deploying import Deployer, usable_cluster
 from flexpie.master.deployment import Deployment
@@ -44,6 +46,11 @@ class FakePipeline:
 
     def __init__(self) -> None:
         self.imports = 0
+        self.twins: list[Any] = []
+        self.good_imports = 0
+        """Before the error."""
+        self.planned: list[tuple[int, ...]] = []
+        self.before_plan: Callable[[], object] = lambda: None
         self.error: FlexPieError | None = None
 
     def import_file(
@@ -54,7 +61,8 @@ class FakePipeline:
         twin: Any = None,
     ) -> Any:
         self.imports += 1
-        if self.error:
+        self.twins.append(twin)
+        if self.error and self.imports > self.good_imports:
             raise self.error
         assert (path, name) == (ENTRY.path, "cat")
         x = TensorSpec("x", tuple((input_shapes or {})["x"]), ElementType.FLOAT32)
@@ -64,6 +72,8 @@ class FakePipeline:
 
     def plan_model(self, model: Any, cluster: Cluster, scheme: str = "auto") -> Any:
         assert scheme == "InH"
+        self.before_plan()
+        self.planned.append(model.graph.tensors["x"].shape)
         names = tuple(device.name for device in cluster.devices)
         shares = (1.0,) * len(names)
         segment = Segment(0, 3, IN_H, shares)
@@ -159,6 +169,73 @@ def test_a_model_is_imported_once_and_pushed_once() -> None:
     first, second = bench.deploy("d", "e")
     assert bench.pipeline.imports == 1
     assert (first.pushed_bytes, second.pushed_bytes) == (9, 0)
+
+
+PROFILES = dataclasses.replace(ENTRY, profiles=({"x": (4,)}, {"x": (8,)}))
+
+
+def _deploy_profiles(bench: Bench, *starts: StartDeployment) -> None:
+    async def run() -> None:
+        for start in starts:
+            await bench.deployer.deploy(start, {})
+
+    asyncio.run(run())
+
+
+def test_a_model_is_imported_once_for_each_profile_before_any_is_planned() -> None:
+    bench = Bench()
+    starts = [StartDeployment(str(index), PROFILES, ("a", "b", "c"), profile=index) for index in range(2)]
+    _deploy_profiles(bench, *starts)
+    assert bench.pipeline.imports == 2
+    assert bench.pipeline.twins[0] is None
+    assert bench.pipeline.twins[1].graph.tensors["x"].shape == (4,), "weights are shared with the first"
+    interfaces = tuple(Interface((x,), (x,)) for x in (X, dataclasses.replace(X, shape=(8,))))
+    assert [event for event in bench.told if isinstance(event, ModelImported)] == [ModelImported("cat", interfaces)] * 2
+    assert bench.pipeline.planned == [(4,), (8,)]
+
+
+def test_what_is_wrong_with_a_profile_is_told_before_any_is_deployed() -> None:
+    bench = Bench()
+    bench.pipeline.error = FlexPieError(ErrorCode.INVALID_SHAPE, "It does not fit.", "Give another.")
+    bench.pipeline.good_imports = 1
+    with pytest.raises(FlexPieError) as caught:
+        _deploy_profiles(bench, StartDeployment("d", PROFILES, ("a",)))
+    assert caught.value.code is ErrorCode.INVALID_SHAPE
+    assert (caught.value.message, caught.value.remedy) == ("Profile x=8 of cat: It does not fit.", "Give another.")
+    assert bench.told == [StageReached("d", "import")]
+
+
+def test_errors_say_which_profile_they_are_about() -> None:
+    bench = Bench()
+    bench.links["c"].error = FlexPieError(ErrorCode.OUT_OF_MEMORY, "c is full.")
+    with pytest.raises(FlexPieError, match="Profile x=8 of cat: c is full"):
+        _deploy_profiles(bench, StartDeployment("d", PROFILES, ("a", "b", "c"), profile=1))
+
+
+def test_profiles_that_requests_could_not_tell_apart_are_refused() -> None:
+    bench = Bench()
+    twice = dataclasses.replace(ENTRY, profiles=({"x": (4,)}, {"x": (4,), "z": (1,)}))
+    with pytest.raises(FlexPieError) as caught:
+        _deploy_profiles(bench, StartDeployment("d", twice, ("a",)))
+    assert caught.value.code is ErrorCode.INVALID_SHAPE
+    assert caught.value.message == "The profiles x=4 and x=4,z=1 of cat give its inputs the same shapes."
+
+
+def test_a_long_stage_tells_for_how_long_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "PULSE_SECONDS", 0.01)
+    bench = Bench()
+    heard = threading.Event()
+    bench.pipeline.before_plan = lambda: heard.wait(30)
+
+    def report(event: Event) -> None:
+        bench.told.append(event)
+        if isinstance(event, StageReached) and event.unit == "seconds" and event.stage == "plan":
+            heard.set()
+
+    bench.deployer = dataclasses.replace(bench.deployer, report=report)
+    bench.deploy("d")
+    assert heard.is_set()
+    assert StageReached("d", "plan", 0, 0, "seconds") in bench.told
 
 
 def test_a_failed_import_is_tried_again() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from flexpie.core.errors import ErrorCode
-from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.events import (
     AbandonDeployment,
     DeploymentFailed,
@@ -25,7 +23,6 @@ from flexpie.master.events import (
     FailRequest,
     ForgetModel,
     GraceEnded,
-    Instruction,
     ModelRequested,
     PlanSummary,
     Probe,
@@ -40,69 +37,10 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
-from flexpie.master.records import DeviceState, ModelState, ProfileRecord
-from flexpie.master.state import MAX_ATTEMPTS, MasterState
+from flexpie.master.records import DeviceState, ModelState
+from flexpie.master.state import MAX_ATTEMPTS
 from flexpie.wire.framing import Failure
-
-CAT = ModelEntry("cat", Path("/models/cat.onnx"))
-DOG = ModelEntry("dog", Path("/models/dog.onnx"))
-
-
-class Story:
-    """A state, and what it said last."""
-
-    def __init__(self, *devices: str, max_requests: int = 8) -> None:
-        self.state = MasterState(devices, max_requests=max_requests)
-
-    def tell(self, *events: Event) -> list[Instruction]:
-        instructions = self.state.handle(*events)
-        self._check_invariants()
-        return instructions
-
-    def failures(self, *events: Event) -> list[tuple[int, ErrorCode]]:
-        """Requests that these events fail, and why."""
-        told = self.tell(*events)
-        return [(item.request, item.failure.code) for item in told if isinstance(item, FailRequest)]
-
-    def device(self, name: str) -> tuple[DeviceState, str]:
-        return self.state.members.records[name].state, self.state.members.records[name].reason
-
-    def model(self, name: str = "cat") -> tuple[ModelState, str]:
-        return self.state.describe(self.state.models[name])
-
-    def _check_invariants(self) -> None:
-        state, found = self.state, []
-        profiles = [profile for model in state.models.values() for profile in model.profiles]
-        assert sum(profile.building is not None for profile in profiles) <= 1
-        for profile in profiles:
-            found += list(profile.waiting)
-            if profile.waiting:
-                assert profile.building or profile.retrying or profile.serving or self._waits_for_its_turn(profile)
-            if profile.serving:
-                found += list(profile.serving.requests)
-                assert profile.serving.plan
-                assert set(profile.serving.plan.participants) <= set(state.members.connected)
-        for deployment in state.retiring.values():
-            assert deployment.requests, "a replaced deployment without requests is still there"
-            found += list(deployment.requests)
-        assert sorted(found) == sorted(state.requests)
-
-    def _waits_for_its_turn(self, profile: ProfileRecord) -> bool:
-        """Whether another profile of the same model is being deployed before it."""
-        return any(other.building for other in profile.model.profiles)
-
-
-def _ready(deployment: str, *participants: str) -> tuple[Event, ...]:
-    return DeploymentPlanned(deployment, PlanSummary(participants)), DeploymentReady(deployment)
-
-
-def _serving(*devices: str, on: tuple[str, ...] = (), max_requests: int = 8) -> Story:
-    """All devices connected and the model ready on some of them, as deployment 1."""
-    story = Story(*devices, max_requests=max_requests)
-    story.tell(ModelRequested(CAT, kept=True), *map(DeviceConnected, devices), *_ready("1", *(on or devices)))
-    assert story.model() == (ModelState.READY, "")
-    return story
-
+from tests.unit.master.story import CAT, DOG, Story, ready, serving
 
 # ------------------------------------------------------------------------------------------- the way up
 
@@ -115,7 +53,7 @@ def test_a_model_is_deployed_once_every_device_has_connected() -> None:
     assert story.tell(DeviceConnected("a")) == [StartDeployment("1", CAT, ("a", "b"))]
     assert story.tell(StageReached("1", "push", 10, 20, "bytes")) == []
     assert story.model() == (ModelState.LOADING, "stage push")
-    assert story.tell(*_ready("1", "a", "b")) == []
+    assert story.tell(*ready("1", "a", "b")) == []
     assert story.model() == (ModelState.READY, "")
 
 
@@ -159,7 +97,7 @@ def test_a_wrong_model_fails_for_good_and_the_next_one_is_deployed() -> None:
     assert story.tell(DeploymentFailed("1", failure)) == [StartDeployment("2", DOG, ("a", "b"))]
     assert story.model() == (ModelState.FAILED, "It is a picture.")
     assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
-    story.tell(*_ready("2", "a"))
+    story.tell(*ready("2", "a"))
     assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b")) == []
     assert story.tell(ModelRequested(CAT, kept=True)) == [StartDeployment("3", CAT, ("a", "b"))]
 
@@ -177,7 +115,7 @@ def test_a_model_that_did_not_fit_is_tried_again_when_the_devices_change() -> No
 
 
 def test_requests_run_on_the_deployment_that_serves() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     assert story.tell(RequestArrived(1, "cat"), RequestArrived(2, "cat")) == [
         StartRequest(1, "1"),
         StartRequest(2, "1"),
@@ -187,7 +125,7 @@ def test_requests_run_on_the_deployment_that_serves() -> None:
 
 
 def test_an_unknown_model_is_not_found() -> None:
-    story = _serving("a")
+    story = serving("a")
     (told,) = story.tell(RequestArrived(1, "cow"))
     assert told == FailRequest(1, Failure(ErrorCode.MODEL_NOT_FOUND, "There is no model 'cow'.", "Models here: cat."))
 
@@ -199,7 +137,7 @@ def test_a_model_that_was_never_ready_refuses_requests() -> None:
 
 
 def test_no_more_requests_than_the_limit_are_in_flight() -> None:
-    story = _serving("a", max_requests=2)
+    story = serving("a", max_requests=2)
     told = story.failures(*(RequestArrived(number, "cat") for number in range(3)))
     assert told == [(2, ErrorCode.OVERLOADED)]
     story.tell(RequestEnded(0, succeeded=True))
@@ -210,7 +148,7 @@ def test_no_more_requests_than_the_limit_are_in_flight() -> None:
 
 
 def test_a_lost_device_fails_its_requests_and_the_next_ones_succeed_on_the_survivors() -> None:
-    story = _serving("a", "b", "c")
+    story = serving("a", "b", "c")
     story.tell(RequestArrived(1, "cat"))
     told = story.tell(DeviceLost("b", "connection reset"))
     failure = told[0]
@@ -220,28 +158,28 @@ def test_a_lost_device_fails_its_requests_and_the_next_ones_succeed_on_the_survi
     assert "connection reset" in failure.failure.message
     assert told[1:] == [Undeploy("1", ("a", "c")), StartDeployment("2", CAT, ("a", "c"))]
     assert story.tell(RequestArrived(2, "cat")) == [], "it waits"
-    assert story.tell(*_ready("2", "a", "c")) == [StartRequest(2, "2")]
+    assert story.tell(*ready("2", "a", "c")) == [StartRequest(2, "2")]
 
 
 def test_a_returning_device_is_planned_in_while_the_others_go_on() -> None:
-    story = _serving("a", "b")
-    story.tell(DeviceLost("b", "gone"), *_ready("2", "a"), RequestArrived(1, "cat"))
+    story = serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), *ready("2", "a"), RequestArrived(1, "cat"))
     assert story.tell(DeviceConnected("b")) == [StartDeployment("3", CAT, ("a", "b"))]
     assert story.tell(RequestArrived(2, "cat")) == [StartRequest(2, "2")]
-    assert story.tell(*_ready("3", "a", "b")) == []
+    assert story.tell(*ready("3", "a", "b")) == []
     assert story.tell(RequestArrived(3, "cat")) == [StartRequest(3, "3")]
     assert story.tell(RequestEnded(1, succeeded=True)) == []
     assert story.tell(RequestEnded(2, succeeded=True)) == [Undeploy("2", ("a",))]
 
 
 def test_a_device_that_takes_no_part_may_go_and_come() -> None:
-    story = _serving("a", "b", on=("a",))
+    story = serving("a", "b", on=("a",))
     story.tell(RequestArrived(1, "cat"))
     assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b")) == []
 
 
 def test_when_the_last_device_is_lost_waiting_requests_fail_at_once() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     story.tell(DeviceLost("b", "gone"), RequestArrived(1, "cat"))
     told = story.tell(DeviceLost("a", "gone too"))
     assert told[0] == AbandonDeployment("2")
@@ -254,7 +192,7 @@ def test_a_device_lost_while_a_model_is_deployed_restarts_the_deployment() -> No
     story = Story("a", "b")
     story.tell(ModelRequested(CAT), DeviceConnected("a"), DeviceConnected("b"))
     assert story.tell(DeviceLost("b", "gone")) == [AbandonDeployment("1"), StartDeployment("2", CAT, ("a",))]
-    assert story.tell(*_ready("1", "a", "b")) == [], "news of an abandoned deployment"
+    assert story.tell(*ready("1", "a", "b")) == [], "news of an abandoned deployment"
     assert story.model() == (ModelState.LOADING, "stage import")
 
 
@@ -262,21 +200,21 @@ def test_a_device_that_joins_does_not_disturb_a_deployment_under_way() -> None:
     story = Story("a", "b")
     story.tell(ModelRequested(CAT), DeviceConnected("a"), GraceEnded())
     assert story.tell(DeviceConnected("b")) == []
-    assert story.tell(*_ready("1", "a")) == [StartDeployment("2", CAT, ("a", "b"))]
-    assert story.tell(*_ready("2", "a", "b")) == [Undeploy("1", ("a",))]
+    assert story.tell(*ready("1", "a")) == [StartDeployment("2", CAT, ("a", "b"))]
+    assert story.tell(*ready("2", "a", "b")) == [Undeploy("1", ("a",))]
 
 
-def test_a_failed_attempt_at_a_better_plan_leaves_the_old_one_serving() -> None:
-    story = _serving("a", "b")
-    story.tell(DeviceLost("b", "gone"), *_ready("2", "a"), DeviceConnected("b"))
+def test_a_failed_attempt_at_a_better_plan_leaves_the_old_oneserving() -> None:
+    story = serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), *ready("2", "a"), DeviceConnected("b"))
     assert story.tell(DeploymentFailed("3", Failure(ErrorCode.OUT_OF_MEMORY, "no"))) == []
     assert story.tell(RequestArrived(1, "cat")) == [StartRequest(1, "2")]
 
 
 def test_a_lost_device_fails_requests_of_replaced_deployments_too() -> None:
-    story = _serving("a", "b")
-    story.tell(DeviceLost("b", "gone"), *_ready("2", "a"), RequestArrived(1, "cat"))
-    story.tell(DeviceConnected("b"), *_ready("3", "b"))
+    story = serving("a", "b")
+    story.tell(DeviceLost("b", "gone"), *ready("2", "a"), RequestArrived(1, "cat"))
+    story.tell(DeviceConnected("b"), *ready("3", "b"))
     assert story.failures(DeviceLost("a", "gone")) == [(1, ErrorCode.DEVICE_UNREACHABLE)]
 
 
@@ -284,39 +222,39 @@ def test_a_lost_device_fails_requests_of_replaced_deployments_too() -> None:
 
 
 def test_requests_wait_while_a_device_is_probed() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     assert story.tell(DeviceSuspected("b"), DeviceSuspected("b")) == [Probe("b")]
     assert story.tell(RequestArrived(1, "cat")) == []
     assert story.tell(DeviceAnswered("b")) == [StartRequest(1, "1")]
 
 
 def test_requests_that_waited_for_a_probe_succeed_on_the_survivors() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     story.tell(DeviceSuspected("b"), RequestArrived(1, "cat"))
     assert story.tell(DeviceLost("b", "gone")) == [Undeploy("1", ("a",)), StartDeployment("2", CAT, ("a",))]
-    assert story.tell(*_ready("2", "a")) == [StartRequest(1, "2")]
+    assert story.tell(*ready("2", "a")) == [StartRequest(1, "2")]
 
 
 def test_a_device_that_is_shutting_down_finishes_its_requests_and_gets_no_new_ones() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     story.tell(RequestArrived(1, "cat"), DeviceSuspected("b"), RequestArrived(2, "cat"))
     assert story.tell(DeviceLeft("b")) == [StartDeployment("2", CAT, ("a",))]
     assert story.device("b") == (DeviceState.LEAVING, "it is shutting down")
     assert story.tell(DeviceLeft("b")) == []
-    assert story.tell(*_ready("2", "a")) == [StartRequest(2, "2")]
+    assert story.tell(*ready("2", "a")) == [StartRequest(2, "2")]
     assert story.tell(RequestEnded(1, succeeded=True)) == [Undeploy("1", ("a",))]
     assert story.tell(DeviceLost("b", "gone")) == []
     assert story.tell(DeviceConnected("b")) == [StartDeployment("3", CAT, ("a", "b"))]
 
 
 def test_a_device_that_goes_before_its_requests_are_finished_fails_them() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     story.tell(RequestArrived(1, "cat"), DeviceLeft("b"))
     assert story.failures(DeviceLost("b", "gone")) == [(1, ErrorCode.DEVICE_UNREACHABLE)]
 
 
 def test_a_deployment_that_a_device_did_not_answer_is_tried_a_few_times() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     story.tell(DeviceLost("b", "gone"), RequestArrived(1, "cat"))
     failure = Failure(ErrorCode.DEVICE_UNREACHABLE, "a cannot be reached.")
     for attempt in range(MAX_ATTEMPTS):
@@ -349,14 +287,14 @@ def test_room_on_a_worker_is_waited_for_when_the_model_must_be_served() -> None:
 
 def test_an_unloaded_model_finishes_its_requests_and_is_gone() -> None:
     story = Story("a")
-    story.tell(ModelRequested(CAT), DeviceConnected("a"), *_ready("1", "a"), RequestArrived(1, "cat"))
+    story.tell(ModelRequested(CAT), DeviceConnected("a"), *ready("1", "a"), RequestArrived(1, "cat"))
     assert story.tell(UnloadRequested("cat")) == [ForgetModel("cat")]
     assert story.failures(RequestArrived(2, "cat")) == [(2, ErrorCode.MODEL_NOT_FOUND)]
     assert story.tell(RequestEnded(1, succeeded=True)) == [Undeploy("1", ("a",))]
 
 
 def test_a_model_of_the_cluster_file_can_be_loaded_again() -> None:
-    story = _serving("a")
+    story = serving("a")
     assert story.tell(UnloadRequested("cat")) == [Undeploy("1", ("a",)), ForgetModel("cat")]
     assert story.model() == (ModelState.UNLOADED, "unloaded")
     assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
@@ -371,7 +309,7 @@ def test_unloading_a_model_under_way_abandons_it_and_starts_the_next() -> None:
 
 
 def test_stopping_lets_requests_finish_and_takes_no_new_ones() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     story.tell(RequestArrived(1, "cat"), RequestArrived(2, "cat"))
     assert story.tell(ShutdownRequested()) == []
     assert story.failures(RequestArrived(3, "cat")) == [(3, ErrorCode.SHUTTING_DOWN)]
@@ -383,11 +321,11 @@ def test_stopping_lets_requests_finish_and_takes_no_new_ones() -> None:
 
 
 def test_stopping_fails_requests_that_wait_for_a_plan() -> None:
-    story = _serving("a", "b")
+    story = serving("a", "b")
     story.tell(DeviceLost("b", "gone"), RequestArrived(1, "cat"))
     assert story.failures(ShutdownRequested()) == [(1, ErrorCode.SHUTTING_DOWN)]
 
 
 @pytest.mark.parametrize("event", [UnloadRequested, RetryDue, lambda name: RequestEnded(7, succeeded=True)])
 def test_news_of_what_is_unknown_is_ignored(event: Callable[[str], Event]) -> None:
-    assert _serving("a").tell(event("cow")) == []
+    assert serving("a").tell(event("cow")) == []
