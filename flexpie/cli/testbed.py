@@ -214,7 +214,7 @@ def _start_detached(description: Description, with_master: bool, folder: Path | 
             keeper.terminate()
             keeper.wait()
             raise
-        click.echo(_printed(output.fileno()).decode(errors="replace"), nl=False)
+        click.echo(_printed(output.fileno()).decode(errors="replace"), nl=False, err=ready is None)
     if not ready:
         raise SystemExit(keeper.returncode)
     click.echo(f"'flexpie testbed down {ready}' removes it")

@@ -52,9 +52,9 @@ def hosts_of(description: Description, names: Names) -> tuple[Host, ...]:
 def burst_bytes(bandwidth_bits_per_second: float, wanted: int | None = None) -> int:
     """How much an idle port sends at once.
 
-    Small, because it costs no time: with 256 KiB a message of 200 kB passes a 1 Gbit/s port in 0.08 ms instead of
-    1.6. Not smaller than the packets that the hosts build (`packet_bytes`): the kernel would cut each one into pieces
-    of 1500 bytes, which costs ten times the CPU.
+    Small, because it costs no time: with 256 KiB, a message of 200 kB passes a port of any bandwidth at once. Not
+    smaller than the packets that the hosts build (`packet_bytes`): the kernel would cut each one into pieces of 1500
+    bytes, which costs many times the CPU.
     """
     if wanted is not None:
         return wanted

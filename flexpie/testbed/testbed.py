@@ -211,7 +211,8 @@ class Testbed:
         self._note_devices()
 
     def _start_ticker(self, core: int) -> HostProcess:
-        command = [sys.executable, "-I", "-S", ticker.__file__, str(core), str(os.getpid())]
+        topmost = self._controller.root / "cgroup.procs"
+        command = [sys.executable, "-I", "-S", ticker.__file__, str(core), str(os.getpid()), str(topmost)]
         process = HostProcess(f"ticker-{core}", self._names.hub, command, self.folder / f"ticker-{core}.log")
         self._processes.append(process)
         return process

@@ -63,13 +63,18 @@ def owner(records: Records) -> Iterator[_Owner]:
 
 
 def test_nothing_is_left_after_an_exception(make: MakeTestbed, records: Records) -> None:
-    with pytest.raises(ZeroDivisionError), make(testbed.uniform(2, 0.05)) as bed:
-        run, folder = bed.run_id, bed.folder
-        assert [record.run for record in records.all()] == [run]
-        assert remains(run)
-        raise ZeroDivisionError
-    assert not remains(run)
-    assert not folder.exists()
+    bed = make(testbed.uniform(2, 0.05))
+
+    def fail_inside() -> None:
+        with bed:
+            assert [record.run for record in records.all()] == [bed.run_id]
+            assert remains(bed.run_id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
+    assert not remains(bed.run_id)
+    assert not bed.folder.exists()
     assert not records.all()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from pyroute2 import IPRoute
@@ -13,7 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from flexpie import testbed
 from flexpie.core.cluster import Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.testbed import network
+from flexpie.testbed import namespaces
 from flexpie.testbed.selftest import run_self_test
 from tests.testbed.conftest import MakeTestbed
 from tests.testbed.hosts import arrives, is_lost, remains
@@ -84,9 +85,8 @@ def test_a_one_way_cut_leaves_the_other_direction(bed: testbed.Testbed) -> None:
 
 def test_a_slow_link_has_its_bandwidth_until_it_is_restored(bed: testbed.Testbed) -> None:
     def rates() -> set[int]:
-        namespaces = network.namespaces
         ends = [(bed.hosts[0].namespace, "eth0"), (bed._names.hub, "0")]
-        return {namespaces.call_in(namespace, lambda on=name: _rate(on)) for namespace, name in ends}
+        return {namespaces.call_in(namespace, partial(_rate, name)) for namespace, name in ends}
 
     assert rates() == {125_000_000}
     bed.faults.slow("d0", 1e6)
@@ -104,9 +104,10 @@ def _rate(interface: str) -> int:
 
 
 def test_hosts_and_links_that_there_are_not_are_refused(bed: testbed.Testbed) -> None:
-    for wrong in (lambda: bed.faults.unplug("d7"), lambda: bed.faults.kill("master"), lambda: bed.faults.slow("x", 1)):
+    faults = bed.faults
+    for fault, host in ((faults.unplug, "d7"), (faults.kill, "master"), (faults.stop, "d3")):
         with pytest.raises(FlexPieError, match="has no") as raised:
-            wrong()
+            fault(host)
         assert raised.value.code is ErrorCode.INVALID_ARGUMENT
     with pytest.raises(FlexPieError, match="No link goes from d0 to d0"):
         bed.faults.cut("d0", "d0")
@@ -159,5 +160,5 @@ def test_a_kernel_without_tbf_is_refused_and_nothing_is_left(
 
 def test_without_root_it_says_so(make: MakeTestbed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(FlexPieError, match="needs root's rights.*sudo"), make(testbed.uniform(2, 0.05)):
+    with pytest.raises(FlexPieError, match=r"needs root's rights.*sudo"), make(testbed.uniform(2, 0.05)):
         pass

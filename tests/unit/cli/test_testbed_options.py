@@ -33,6 +33,8 @@ def test_other_texts_are_refused(text: str) -> None:
         CpuShares().convert(text, None, None)
 
 
-@pytest.mark.parametrize(("rate", "text"), [(1e9, "1 Gbit/s"), (5e8, "500 Mbit/s"), (2.5e9, "2.5 Gbit/s"), (64e3, "64 kbit/s")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rate", "text"), [(1e9, "1 Gbit/s"), (5e8, "500 Mbit/s"), (2.5e9, "2.5 Gbit/s"), (64e3, "64 kbit/s")]
+)
 def test_a_bandwidth_as_text(rate: float, text: str) -> None:
     assert bandwidth_text(rate) == text

@@ -73,7 +73,7 @@ def test_version_2_hands_the_controller_down(
 
 
 def test_a_controller_that_may_not_be_used_is_a_refusal(tmp_path: Path) -> None:
-    with pytest.raises(FlexPieError, match="cannot be made here.*--privileged"):
+    with pytest.raises(FlexPieError, match=r"cannot be made here.*--privileged"):
         CpuController(1, tmp_path / "read-only").create(RUN)
 
 

@@ -9,9 +9,9 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.testbed.description import Description, DeviceDescription, check_fits, uniform
 
 
-def _refusal(*devices: DeviceDescription, **options: int) -> str:
+def _refusal(*devices: DeviceDescription, burst_bytes: int | None = None) -> str:
     with pytest.raises(FlexPieError) as raised:
-        Description(devices, **options)
+        Description(devices, burst_bytes=burst_bytes)
     assert raised.value.code is ErrorCode.INVALID_ARGUMENT
     return str(raised.value)
 
