@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
-from flexpie.core.plan import Segment
+from flexpie.core.plan import Plan, Segment
 from flexpie.core.scheme import Scheme, single
 from flexpie.planner.candidates import Shares, proportional_shares
+from flexpie.planner.cost import CostModel
+from flexpie.planner.evaluation import evaluate
+from flexpie.planner.physics import PhysicsCostModel
 
 
 def forced_segments(
@@ -20,6 +23,20 @@ def forced_segments(
     weights = proportional_shares(cluster) if shares is None else shares
     layers = len(graph.layers)
     return tuple(Segment(first, min(first + fuse, layers), scheme, weights) for first in range(0, layers, max(1, fuse)))
+
+
+def forced_plan(
+    graph: LayerGraph,
+    cluster: Cluster,
+    scheme: Scheme,
+    *,
+    fuse: int = 1,
+    shares: Shares | None = None,
+    cost_model: CostModel | None = None,
+) -> Plan:
+    """The plan of `forced_segments` with its predicted costs, by default those of `PhysicsCostModel`."""
+    model = PhysicsCostModel(cluster) if cost_model is None else cost_model
+    return evaluate(graph, cluster, forced_segments(graph, cluster, scheme, fuse=fuse, shares=shares), model)
 
 
 def single_segments(graph: LayerGraph, devices: int, device: int) -> tuple[Segment, ...]:

@@ -15,6 +15,8 @@ from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.layouts import NOTHING, Layout
 from flexpie.planner.steps import LayerSteps, Step
 
+LONGEST_SEGMENT = 64
+"""Layers after which growth ends where nothing else ends it: it bounds the table of very deep graphs."""
 _PATIENCE = 4
 """Cuts at which all is replicated that growth passes in search of one where a split is proven to lose nothing."""
 _MOST_ADDED_SETS = 4
@@ -74,7 +76,7 @@ class Growth:
     ) -> None:
         self.graph, self.devices, self.model = graph, devices, model
         self.steps = LayerSteps(graph, devices)
-        self._max_layers = len(graph.layers) if max_layers is None else max_layers
+        self._max_layers = LONGEST_SEGMENT if max_layers is None else max_layers
         self.candidates = candidates if max_layers is not None else self._with_arising_sets(candidates)
         self._replicated = {_active(shares) for scheme, shares in self.candidates if scheme == REPLICATED}
         self._replicated |= {_active(shares) for scheme, shares in self.candidates if scheme.device is not None}
@@ -136,8 +138,8 @@ class Growth:
                 break
             patience -= bool(devices)
             if patience == 0:
-                self.complete = False
                 break
+        self.complete = self.complete and (bool(grown.replicated) or grown.firsts[-1] == 0)
         return grown
 
     def _splits_without_loss(self, cut: int, devices: frozenset[int], owned: Mapping[str, int]) -> bool:

@@ -15,7 +15,7 @@ from flexpie.planner.candidates import all_candidates, share_choices
 from flexpie.planner.cost import CostModel
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.explanation import reason_for
-from flexpie.planner.forced import forced_segments, single_segments
+from flexpie.planner.forced import forced_plan, single_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.physics import PhysicsCostModel
 
@@ -78,4 +78,4 @@ def make_plan(
 
 def _forced(graph: LayerGraph, cluster: Cluster, model: CostModel, scheme: str) -> Plan:
     chosen = {str(item): item for item in (*SPLITTING, REPLICATED)}[scheme]
-    return evaluate(graph, cluster, forced_segments(graph, cluster, chosen), model)
+    return forced_plan(graph, cluster, chosen, cost_model=model)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from flexpie.core.plan import Segment
 from flexpie.planner.bounds import Bounds, following, main_exchange_seconds
@@ -91,23 +92,10 @@ class Sweep:
 
     def _expand(self, position: int, kept: list[tuple[Key, State]]) -> None:
         """Try every segment after every state, but for those that the bounds exclude."""
-        cut = self.table.cuts[position]
-        holdings = np.array([held for (held, _), _ in kept], dtype=np.int64).reshape(len(kept), len(cut.tensors))
+        cut, ahead = self.table.cuts[position], following(self.table, self.bounds.onward, position)
         seconds = np.array([state.seconds for _, state in kept])
-        choices = np.array([state.choice for _, state in kept])
-        exchange = main_exchange_seconds(self.table, position)[choices]
-        ahead = following(self.table, self.bounds.onward, position)
-        segment_costs = self.costs[position]
-        bound = seconds[:, None] + exchange + (segment_costs - cut.relief_seconds + ahead)
-        chosen, rows = np.nonzero(bound <= self.upper)
-        for slot in range(len(cut.tensors)):
-            if slot != cut.main and len(rows):
-                alone = self.table.alone_seconds(position, slot, holdings[:, slot], cut.needs[:, slot])
-                exchange = np.maximum(exchange, alone)
-        bound = seconds[:, None] + exchange + (segment_costs - cut.relief_seconds + ahead)
-        keep = bound[chosen, rows] <= self.upper
-        chosen, rows = chosen[keep], rows[keep]
-        total = seconds[chosen] + self._exchange_seconds(cut, holdings, exchange, chosen, rows) + segment_costs[rows]
+        chosen, rows, exchange = self._possible(position, kept, seconds, ahead)
+        total = seconds[chosen] + exchange + self.costs[position][rows]
         passed = total - cut.relief_seconds[rows] + ahead[rows] <= self.upper
         used = self._used(cut, kept, chosen, rows)
         if used is not None:
@@ -123,6 +111,23 @@ class Sweep:
             after = () if used is None else tuple(int(nbytes) for nbytes in used[at])
             self._reach(position, key, int(rows[at]), float(total[at]), after)
 
+    def _possible(
+        self, position: int, kept: list[tuple[Key, State]], seconds: Array, ahead: Array
+    ) -> tuple[Indices, Indices, Array]:
+        """Pairs of a state and a segment (as two arrays of indices) that the bounds do not exclude, with the seconds
+        of the exchange between; first with the exchange of the main tensor alone, then of each other tensor alone."""
+        cut = self.table.cuts[position]
+        holdings = np.array([held for (held, _), _ in kept], dtype=np.int64).reshape(len(kept), len(cut.tensors))
+        without_exchange = seconds[:, None] + (self.costs[position] - cut.relief_seconds + ahead)
+        choices = np.array([state.choice for _, state in kept])
+        alone = main_exchange_seconds(self.table, position)[choices]
+        for slot in range(len(cut.tensors)):
+            if slot != cut.main and (without_exchange + alone <= self.upper).any():
+                other = self.table.alone_seconds(position, slot, holdings[:, slot], cut.needs[:, slot])
+                alone = np.maximum(alone, other)
+        chosen, rows = np.nonzero(without_exchange + alone <= self.upper)
+        return chosen, rows, self._exchange_seconds(cut, holdings, alone, chosen, rows)
+
     def _used(self, cut: Cut, kept: list[tuple[Key, State]], chosen: Indices, rows: Indices) -> Array | None:
         """Bytes of weights on each device after each chosen pair of state and segment, [pairs, devices]."""
         if self.limits.budgets is None:
@@ -131,12 +136,12 @@ class Sweep:
         after: Array = before[chosen] + cut.weight_bytes[rows]
         return after
 
-    def _affordable(self, cut: Cut, used: Array, rows: Indices) -> Array:
+    def _affordable(self, cut: Cut, used: Array, rows: Indices) -> npt.NDArray[np.bool_]:
         """Which of the pairs are within the budgets and leave room for the weights that come."""
         assert self.limits.budgets is not None
         room = self.limits.budgets - used
-        enough: Array = (room >= 0).all(axis=1) & (room.sum(axis=1) >= self.limits.weights_onward[cut.stop[rows]])
-        return enough
+        lasting = room.sum(axis=1) >= self.limits.weights_onward[cut.stop[rows]]
+        return np.asarray((room >= 0).all(axis=1) & lasting, dtype=np.bool_)
 
     def _exchange_seconds(self, cut: Cut, holdings: Indices, alone: Array, chosen: Indices, rows: Indices) -> Array:
         """Seconds of the exchange in front of each chosen pair of state and segment.

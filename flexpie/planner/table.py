@@ -101,7 +101,7 @@ def cost_table(
     Parameters
     ----------
     candidates: must hold, for the table to be complete, each device alone and every set of devices replicated.
-    max_layers: longest segment; None for any.
+    max_layers: longest segment; None for as long as can be of use (at most `growth.LONGEST_SEGMENT`).
     """
     growth = Growth(graph, devices, tuple(candidates), model, max_layers)
     return assemble(growth, growth.grow_all())

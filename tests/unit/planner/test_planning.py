@@ -9,7 +9,7 @@ from flexpie.core.plan import Segment
 from flexpie.core.scheme import IN_H, IN_W, OUT_C, REPLICATED, single
 from flexpie.planner.budget import merged
 from flexpie.planner.evaluation import evaluate
-from flexpie.planner.forced import forced_segments
+from flexpie.planner.forced import forced_plan, forced_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.planning import CHOICES, make_plan
@@ -163,6 +163,6 @@ def test_a_random_cost_model_is_obeyed() -> None:
     cluster = cluster_of(1.0, 1.0, 1.0)
     result = make_plan(conv_chain(3), cluster, cost_model=model)
     assert result.plan.predicted_seconds <= min(
-        evaluate(conv_chain(3), cluster, forced_segments(conv_chain(3), cluster, scheme), model).predicted_seconds
+        forced_plan(conv_chain(3), cluster, scheme, cost_model=model).predicted_seconds
         for scheme in (IN_H, IN_W, OUT_C)
     )

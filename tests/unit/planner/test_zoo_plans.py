@@ -8,10 +8,8 @@ import pytest
 
 from flexpie.core.graph import LayerGraph
 from flexpie.core.scheme import IN_H, SPLITTING, single
-from flexpie.planner.evaluation import evaluate
-from flexpie.planner.forced import forced_segments
+from flexpie.planner.forced import forced_plan
 from flexpie.planner.memory import memory_needs
-from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.planning import make_plan
 from flexpie_models import build
 from tests.splitting import imported
@@ -54,16 +52,16 @@ def test_resnet18_exchanges_about_four_times_between_the_devices() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "resnet18"])
 def test_the_plan_beats_every_scheme_that_is_forced(name: str) -> None:
-    graph, model = graph_of(name), PhysicsCostModel(FOUR)
+    graph = graph_of(name)
     best = make_plan(graph, FOUR).plan.predicted_seconds
     for scheme in SPLITTING:
-        assert best < evaluate(graph, FOUR, forced_segments(graph, FOUR, scheme), model).predicted_seconds
+        assert best < forced_plan(graph, FOUR, scheme).predicted_seconds
 
 
 def test_rows_divide_early_layers_better_than_late_ones() -> None:
-    graph, model = graph_of("resnet18"), PhysicsCostModel(FOUR)
-    rows = evaluate(graph, FOUR, forced_segments(graph, FOUR, IN_H), model)
-    whole = evaluate(graph, FOUR, forced_segments(graph, FOUR, single(0)), model)
+    graph = graph_of("resnet18")
+    rows = forced_plan(graph, FOUR, IN_H)
+    whole = forced_plan(graph, FOUR, single(0))
     convolutions = [at for at, layer in enumerate(graph.layers) if layer.operators[0].op_type == "Conv"]
     early, late = (
         max(whole.costs[at].compute_seconds) / max(rows.costs[at].compute_seconds)
