@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx import numpy_helper
 from flexpie.compiler import ImportedModel, import_model
 from flexpie.core.cluster import Cluster, Device, Link
 from flexpie.core.plan import Plan
-from flexpie.core.scheme import SPLITTING
+from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C
 from flexpie.planner.planning import make_plan
 from tests.conftest import LONG
 from tests.onnx_backend.cases import light_models
@@ -24,26 +25,25 @@ from tests.random_plans import forced_plan
 from tests.splitting import imported, run_unsplit
 
 SMALL = ("inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet")
+SCHEMES = (IN_H, IN_W, OUT_C, GRID_2D)
+"""Along the batch nothing is to be divided: it is one."""
 PLANNED = ("shufflenet", "squeezenet")
 """Those that a plain run has time for."""
 NAMES = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in light_models()]
 GIGABIT = Link(bandwidth_bytes_per_second=125e6, latency_seconds=1e-4)
 
 
-def plans(model: ImportedModel, name: str) -> dict[str, Plan]:
+def plans(model: ImportedModel, name: str) -> Iterator[tuple[str, Plan]]:
     """Every scheme and number of devices in a long run; one of each, by the model's number, in a plain one."""
     number = sorted(light_models()).index(name)
-    chosen: dict[str, Plan] = {}
     for devices in range(2, 6) if LONG else [2 + number % 4]:
-        for scheme in SPLITTING if LONG else SPLITTING[number % 4 :][:1]:
-            for length in (1, 4) if LONG else [1 + number % 2 * 3]:
-                title = f"{scheme} on {devices} devices, {length} layers in a segment"
-                chosen[title] = forced_plan(model.graph, devices, scheme, length)
-        if not LONG and name not in PLANNED:
-            continue
-        cluster = Cluster(tuple(Device(f"d{at}", f"d{at}:1") for at in range(devices)), GIGABIT)
-        chosen[f"auto on {devices} devices"] = make_plan(model.graph, cluster).plan
-    return chosen
+        for index in range(len(SCHEMES)) if LONG else [number % len(SCHEMES)]:
+            length = 1 + (number + devices + index) % 2 * 3
+            title = f"{SCHEMES[index]} on {devices} devices, {length} layers in a segment"
+            yield title, forced_plan(model.graph, devices, SCHEMES[index], length)
+        if LONG or name in PLANNED:
+            cluster = Cluster(tuple(Device(f"d{at}", f"d{at}:1") for at in range(devices)), GIGABIT)
+            yield f"auto on {devices} devices", make_plan(model.graph, cluster).plan
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +54,7 @@ def test_light_model_with_random_weights(name: str) -> None:
     expected = run_unsplit(model, feeds)
     assert expected is not None
     unsplit = imported(model)
-    for title, plan in plans(unsplit, name).items():
+    for title, plan in plans(unsplit, name):
         actual = load_split(unsplit, plan).infer(feeds)
         assert close(list(expected.values()), [actual[output] for output in expected]), title
 
@@ -66,7 +66,7 @@ def test_light_model_answers_what_the_suite_expects(name: str) -> None:
     ((given, spec),) = [(name, model.graph.tensors[name]) for name in model.graph.inputs]
     image = (np.arange(spec.size).reshape(spec.shape) / spec.size).astype(np.float32)
     number = sorted(light_models()).index(name)
-    outputs = load_split(model, forced_plan(model.graph, 3, SPLITTING[number % 4])).infer({given: image})
+    outputs = load_split(model, forced_plan(model.graph, 3, SCHEMES[number % len(SCHEMES)])).infer({given: image})
     rtol, atol = tolerances(path)
     for index, output in enumerate(model.graph.outputs):
         np.testing.assert_allclose(outputs[output], expected_output(path, index), rtol=rtol, atol=atol)
