@@ -84,7 +84,7 @@ def _heads(draw: st.DrawFn, writer: GraphWriter, x: str, known: list[str]) -> st
     """Split or join the last axis, as around attention."""
     shape = writer.shapes[x]
     if len(shape) == 3 and shape[2] % 2 == 0:
-        target = (*shape[:2], 2, shape[2] // 2)
+        target: tuple[int, ...] = (*shape[:2], 2, shape[2] // 2)
         split = writer.add("Reshape", [x, writer.integers(*target)], target)
         return writer.add("Transpose", [split], perm=[0, 2, 1, 3])
     if len(shape) == 4:
@@ -172,8 +172,8 @@ def _split(draw: st.DrawFn, writer: GraphWriter, x: str, known: list[str]) -> st
     axis = _axis(draw, shape)
     if shape[axis] < 2:
         return None
-    sizes = (draw(st.integers(1, shape[axis] - 1)),)
-    sizes = (*sizes, shape[axis] - sizes[0])
+    first = draw(st.integers(1, shape[axis] - 1))
+    sizes = (first, shape[axis] - first)
     names = [f"s{len(writer.nodes)}_{part}" for part in range(2)]
     word = writer.integers(*sizes)
     writer.nodes.append(onnx.helper.make_node("Split", [x, word], names, name=names[0], axis=axis))

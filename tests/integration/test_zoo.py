@@ -62,7 +62,7 @@ def files(folder: Path) -> dict[str, Path]:
     return paths
 
 
-@pytest.mark.parametrize(("name", "scheme", "count"), _cases())
+@pytest.mark.parametrize(("name", "scheme", "count"), list(_cases()))
 def test_split_equals_unsplit(
     name: str, scheme: str, count: int, masters: dict[int, Daemon], files: dict[str, Path]
 ) -> None:
@@ -93,7 +93,7 @@ def test_digits_keep_their_class(masters: dict[int, Daemon], files: dict[str, Pa
 def test_only_input_regions_and_outputs_pass_through_the_master(
     masters: dict[int, Daemon], files: dict[str, Path]
 ) -> None:
-    """ResNet-18 by rows on four devices: the input once, plus the halo rows of the first convolutions, and 1,000 floats."""
+    """ResNet-18 by rows on four devices: the input once with the first convolution's halos, and 1,000 floats."""
     graph = imported(flexpie_models.build("resnet18")).graph
     feeds = random_inputs(graph)
     with Client(masters[4].address) as client:
