@@ -147,6 +147,10 @@ SECTIONS: Mapping[str, tuple[Example, ...]] = {
             (SEQUENCE, (1,)), (2, 8, 1), "others others reduced", "reduced axes are read whole", constants={1: (2,)},
         ),
         Example("TopK", (SEQUENCE, (1,)), (2, 8, 4), "others others `axis`", more_outputs=((2, 8, 4),)),
+        Example("DFT", ((2, 8, 16, 1),), (2, 8, 16, 2), "others others `axis` parts", "known axis"),
+        Example("STFT", ((2, 40, 1), (), (8,)), (2, 8, 5, 2), "batch frames frequencies parts", "known step",
+                constants={1: (4,)}),
+        Example("Det", ((2, 8, 4, 4),), (2, 8), "batch batch"),
         Example("ReverseSequence", ((8, 2, 16), (2,)), (8, 2, 16), "time batch others"),
         Example("Trilu", (HEADS,), HEADS, "batch batch rows columns", "known k"),
     ),
@@ -219,9 +223,7 @@ WHOLE: Mapping[str, str] = {
         "BlackmanWindow Constant ConstantOfShape EyeLike HammingWindow HannWindow MelWeightMatrix Range Shape Size"
     ),
     "one value out of all": "DynamicQuantizeLinear NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
-    "no rule yet": (
-        "AffineGrid CausalConvWithState CenterCropPad DFT Det LinearAttention MaxUnpool STFT SwiGLU TensorScatter"
-    ),
+    "no rule yet": ("AffineGrid CausalConvWithState CenterCropPad LinearAttention MaxUnpool SwiGLU TensorScatter"),
 }
 """Why an operator of the default set has no rule, and which those are."""
 

@@ -54,6 +54,7 @@ from flexpie.core.rules.reshaping import ReshapeRule, TransposeRule
 from flexpie.core.rules.resizing import ResizeRule
 from flexpie.core.rules.sampling import Col2ImRule, DeformConvRule, GridSampleRule, RegionPoolRule
 from flexpie.core.rules.selection import ExpandRule, GatherRule, SliceRule, SplitRule, TileRule
+from flexpie.core.rules.signals import DeterminantRule, FourierRule, ShortFourierRule
 from flexpie.core.rules.transposed import ConvTransposeRule
 
 MICROSOFT = "com.microsoft"
@@ -125,6 +126,9 @@ _FAMILIES: Mapping[Rule, list[str]] = {
     RegionPoolRule(): ["RoiAlign", "MaxRoiPool"],
     Col2ImRule(): ["Col2Im"],
     RecurrentRule(): ["RNN", "GRU", "LSTM"],
+    FourierRule(): ["DFT"],
+    ShortFourierRule(): ["STFT"],
+    DeterminantRule(): ["Det"],
     AttentionRule(): ["Attention"],
     RotaryRule(): ["RotaryEmbedding"],
     RootMeanSquareRule(): ["RMSNormalization"],
