@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -160,7 +159,7 @@ def _keep(description: Description, with_master: bool, folder: Path | None, self
         click.echo(f"testbed {bed.run_id} is ready")
         try:
             while True:
-                signal.pause()
+                time.sleep(0.5)  # signal.pause would miss a signal that comes just before it
         except KeyboardInterrupt:
             click.echo(f"removing testbed {bed.run_id}; {MASTER} and devices end")
 

@@ -98,7 +98,11 @@ def _in_thread(function: Callable[[], _T]) -> _T:
 
     thread = threading.Thread(target=run, name="in-namespace")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except BaseException:
+        thread.join()  # whoever cleans up after Ctrl-C must see all that the thread makes
+        raise
     return outcome.result()
 
 

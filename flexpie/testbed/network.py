@@ -76,6 +76,8 @@ class Network:
         self.names = names
         self.hosts = hosts_of(description, names)
         self._by_name = {host.name: at for at, host in enumerate(self.hosts)}
+        # A packet that is too large for the slowest port on its way would be cut there.
+        self._packet = packet_bytes(min(self._burst(host.bandwidth_bits_per_second) for host in self.hosts))
 
     def build(self) -> None:
         """Make the namespaces, links, addresses and routes.
@@ -97,9 +99,10 @@ class Network:
     def shape(self, name: str, bandwidth_bits_per_second: float) -> None:
         """Set the bandwidth of a host's port, in both directions."""
         at = self._index(name)
-        burst = burst_bytes(bandwidth_bits_per_second, self.description.burst_bytes)
+        burst = self._burst(bandwidth_bits_per_second)
+        packet = min(self._packet, packet_bytes(burst))
         for namespace, interface in ((self.names.hub, str(at)), (self.hosts[at].namespace, _PORT)):
-            namespaces.call_in(namespace, partial(_shape, interface, bandwidth_bits_per_second, burst))
+            namespaces.call_in(namespace, partial(_shape, interface, bandwidth_bits_per_second, burst, packet))
 
     def plug(self, name: str, *, connected: bool) -> None:
         """Plug a host's cable in or out. What is sent meanwhile is lost without a word."""
@@ -133,6 +136,9 @@ class Network:
                     kernel.neigh("del", dst=address, ifindex=port)
 
         namespaces.call_in(self.hosts[first].namespace, change)
+
+    def _burst(self, bandwidth_bits_per_second: float) -> int:
+        return burst_bytes(bandwidth_bits_per_second, self.description.burst_bytes)
 
     def _index(self, name: str) -> int:
         if name not in self._by_name:
@@ -184,10 +190,9 @@ def _find(kernel: IPRoute, interface: str) -> int:
     return int(kernel.link_lookup(ifname=interface)[0])
 
 
-def _shape(interface: str, bandwidth_bits_per_second: float, burst: int) -> None:
+def _shape(interface: str, bandwidth_bits_per_second: float, burst: int, packet: int) -> None:
     with _explained(), IPRoute() as kernel:
         index = _find(kernel, interface)
-        packet = packet_bytes(burst)
         kernel.link("set", index=index, gso_max_size=packet, gro_max_size=packet)
         rate = round(bandwidth_bits_per_second / 8)
         limit = burst + round(rate * _QUEUE_SECONDS)

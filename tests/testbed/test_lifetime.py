@@ -26,14 +26,14 @@ pytestmark = pytest.mark.testbed
 SECONDS = 60.0
 
 OWNER = """
-import signal, sys
+import sys, time
 from pathlib import Path
 from flexpie import testbed
 from flexpie.testbed.records import Records
 with testbed.Testbed(testbed.uniform(2, 0.05), overload=True, records=Records(Path(sys.argv[1]))) as bed:
     print(bed.run_id, bed.folder, *(device.pid for device in bed.devices), flush=True)
     while True:
-        signal.pause()
+        time.sleep(0.1)
 """
 
 
