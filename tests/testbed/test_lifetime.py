@@ -128,7 +128,8 @@ def _detached() -> Iterator[str]:
     try:
         yield run
     finally:
-        _flexpie("down", run)
+        if remains(run):
+            _flexpie("down", run)
 
 
 def _status(run: str) -> dict[str, Any] | None:
