@@ -11,10 +11,13 @@ import onnx_ir as ir
 
 from flexpie.compiler.ceil_mode import settle_ceil_mode
 from flexpie.compiler.contrib import replace_contrib_nodes
+from flexpie.compiler.loops import loop_shapes
 from flexpie.compiler.skeleton import skeleton
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 _DEFAULT_DOMAINS = {"", "ai.onnx"}
+_UNTYPED = "expected to have type but instead is null"
+"""What inference says behind an operator of which it knows nothing (those of the first operator sets)."""
 
 
 def forget_declared_shapes(model: ir.Model) -> None:
@@ -48,6 +51,9 @@ def _infer_once(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypePro
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     inferred = _inferred(path, proto)
+    while carried := [info for info in loop_shapes(inferred) if info not in proto.graph.value_info]:
+        proto.graph.value_info.extend(carried)
+        inferred = _inferred(path, proto)
     known = {info.name: info for info in (*inferred.graph.value_info, *inferred.graph.output)}
     for node in model.graph:
         for value in node.outputs:
@@ -66,7 +72,7 @@ def _inferred(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        if _is_about_a_body(proto, str(error)):
+        if _UNTYPED in str(error) or _is_about_a_body(proto, str(error)):
             return onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
         text = " ".join(str(error).split())[:400]
         raise FlexPieError(

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx.defs import onnx_opset_version
 
 from flexpie.compiler.skeleton import check
+from flexpie.compiler.sparse import write_out_sparse
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 _DEFAULT_DOMAINS = {"", "ai.onnx"}
@@ -172,6 +173,7 @@ def _has_map(kind: onnx.TypeProto) -> bool:
 
 def _to_ir(path: Path, proto: onnx.ModelProto) -> ir.Model:
     try:
+        write_out_sparse(proto.graph)
         model = ir.from_proto(proto)
         ir.external_data.set_base_dir(model.graph, path.resolve().parent)
     except Exception as error:  # onnx_ir raises many types for a message that contradicts itself

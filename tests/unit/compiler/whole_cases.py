@@ -206,8 +206,8 @@ def maps() -> onnx.ModelProto:
 def contributed() -> onnx.ModelProto:
     """Operators of onnxruntime itself, of whose results onnx knows nothing."""
     tail = [
-        node("Gelu", ["deep"], ["g"], domain="com.microsoft"),
-        node("FusedConv", ["g", "w"], ["h"], domain="com.microsoft", activation="Relu", pads=[1, 1, 1, 1]),
+        node("FusedConv", ["deep", "w"], ["g"], domain="com.microsoft", activation="Relu", pads=[1, 1, 1, 1]),
+        node("FusedConv", ["g", "w"], ["h"], domain="com.microsoft", activation="Tanh", pads=[1, 1, 1, 1]),
         conv("h", "z"),
     ]
     return model(tail, [info("z")], domains=["com.microsoft"])
@@ -295,6 +295,28 @@ def unsorted() -> onnx.ModelProto:
     return made
 
 
+def sparse() -> onnx.ModelProto:
+    """Weights and constants of which only some elements are given."""
+    values = helper.make_tensor("bias", TensorProto.FLOAT, [2], [1.0, 2.0])
+    by_axis = helper.make_tensor("", TensorProto.INT64, [2, 2], [0, 3, 0, 9])
+    flat = helper.make_tensor("", TensorProto.INT64, [2], [3, 9])
+    tail = [
+        node("Constant", [], ["more"], sparse_value=helper.make_sparse_tensor(values, flat, [16])),
+        node("Add", ["deep", "bias"], ["a"]),
+        node("Add", ["a", "more"], ["y"]),
+        conv("y", "z"),
+    ]
+    made = model(tail, [info("z")])
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, by_axis, [1, 16]))
+    return made
+
+
+def experimental() -> onnx.ModelProto:
+    """An operator that ONNX has dropped and onnxruntime has not."""
+    tail = [node("ImageScaler", ["deep"], ["y"], scale=0.5, bias=[0.0] * 8), conv("y", "z")]
+    return model(tail, [info("z")], opset=7)
+
+
 def sequence_input() -> onnx.ModelProto:
     """A request brings a sequence."""
     tail = [node("SequenceAt", ["items", "one"], ["item"]), node("Add", ["item", "deep"], ["z"])]
@@ -320,7 +342,8 @@ def any_rank_input() -> onnx.ModelProto:
 
 CASES = (
     nested_if, loop, loop_over_sequence, scan, non_zero, computed_size, optionals, maps, contributed, declared,
-    functions, narrow_types, training, empty, texts, unsorted, sequence_input, optional_input, any_rank_input,
+    functions, narrow_types, training, empty, texts, unsorted, sparse, experimental, sequence_input,
+    optional_input, any_rank_input,
 )  # fmt: skip
 FEEDS: dict[str, Any] = {
     "items": [np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)],
