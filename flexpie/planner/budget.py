@@ -25,6 +25,8 @@ _RAISE = 4.0
 """What a price is multiplied with for the next search."""
 _FIRST_PRICE = 1 / 64
 """The first price: what a device's whole budget costs, as a part of the time of the fastest plan."""
+EQUAL = 1 + 1e-6
+"""One device is preferred to a division that is faster by less."""
 _ROOM_STEPS = 3
 """Corrections of what the activations leave to the weights."""
 
@@ -104,12 +106,13 @@ class _Budgets:
         result = search(table)
         found, exact = evaluate(self.graph, self.cluster, merged(result.segments), self.model), result.exact
         excess = self._consider(found)
+        for plan in self.alone:
+            self._consider(plan, margin=EQUAL)
         if excess is None:
-            fastest = min((found, *(p for p in self.alone)), key=lambda plan: plan.predicted_seconds)
-            return Fit(fastest if fastest is found or self._consider(fastest) is None else found, exact, False)
+            assert self.best is not None
+            return Fit(self.best, exact, False)
         least_weights = forced_segments(self.graph, self.cluster, OUT_C)
-        for plan in (*self.alone, evaluate(self.graph, self.cluster, least_weights, self.model)):
-            self._consider(plan)
+        self._consider(evaluate(self.graph, self.cluster, least_weights, self.model))
         self._search_tighter(found, excess)
         if self.best is None:
             assert self.least is not None
@@ -161,13 +164,14 @@ class _Budgets:
             choices |= dict.fromkeys(share_choices(self.cluster, frozenset(excess.devices)))
         return all_candidates(self.devices, tuple(choices))
 
-    def _consider(self, plan: Plan) -> Excess | None:
-        """Keep a plan that fits if it is the fastest so far; else say what is too much."""
+    def _consider(self, plan: Plan, margin: float = 1.0) -> Excess | None:
+        """Keep a plan that fits if it is the fastest so far, or slower by less than a margin; else say what is too
+        much."""
         excess = None
         if any(budget is not None for budget in self.budgets):
             excess = exceeding(self.cluster, memory_needs(self.graph, plan.segments, self.devices))
         if excess is None:
-            if self.best is None or plan.predicted_seconds < self.best.predicted_seconds:
+            if self.best is None or plan.predicted_seconds < self.best.predicted_seconds * margin:
                 self.best = plan
         elif self.least is None or excess.total_bytes < self.least.total_bytes:
             self.least = excess

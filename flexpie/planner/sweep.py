@@ -14,6 +14,8 @@ from flexpie.planner.cost import Array
 from flexpie.planner.layouts import NOTHING, Indices
 from flexpie.planner.table import CostTable, Cut
 
+MOST_STATES = 1000
+"""States that are followed from one cut at most."""
 STEPS_PER_STATE = 16
 """Steps from each of the most promising states of a cut, on average, where not all are taken."""
 _SLACK = 1e-10
@@ -84,10 +86,11 @@ class Sweep:
     def _most_promising(self, position: int) -> list[tuple[Key, State]]:
         onward = self.bounds.onward[position]
         ranked = list(self.states[position].items())
-        if self.transitions >= self.limits.transitions and len(ranked) > self.limits.fallback_states:
+        most = MOST_STATES if self.transitions < self.limits.transitions else self.limits.fallback_states
+        if len(ranked) > most:
             ranked.sort(key=lambda item: item[1].seconds + onward[item[1].choice])
             self.dropped = True
-            ranked = ranked[: self.limits.fallback_states]
+            ranked = ranked[:most]
         return ranked
 
     def _expand(self, position: int, kept: list[tuple[Key, State]]) -> None:
@@ -101,8 +104,8 @@ class Sweep:
         if used is not None:
             passed &= self._affordable(cut, used, rows)
         found = np.nonzero(passed)[0]
-        most = self.limits.fallback_states * STEPS_PER_STATE
-        if self.transitions >= self.limits.transitions and len(found) > most:
+        most = max(self.limits.transitions - self.transitions, self.limits.fallback_states * STEPS_PER_STATE)
+        if len(found) > most:
             found = found[np.argpartition(total[found] + ahead[rows[found]], most)[:most]]
             self.dropped = True
         self.transitions += len(found)
