@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from flexpie.compiler.branches import captured_by, subgraphs_of
+from flexpie.compiler.drawing import draws
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.linking import join_untyped, link
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -41,7 +42,7 @@ def build_graph(model: ir.Model, types: Mapping[str, onnx.TypeProto], name: str,
     for node in model.graph:
         operator = _operator(model, node)
         operators.append(operator)
-        nodes[operator.name] = ir.to_proto(node)
+        nodes[operator.name] = ir.serde.serialize_node(node)
     activations = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
     tensors = {value.name: _spec(value) for value in activations if value.name}
     tensors |= {key: _weight_spec(key, tensor) for key, tensor in weights.items()}
@@ -74,6 +75,7 @@ def _operator(model: ir.Model, node: ir.Node) -> Operator:
         outputs=tuple(value.name or "" for value in node.outputs),
         attributes=attributes,
         opaque=any(True for _ in subgraphs_of(node)),
+        draws=draws(node),
     )
 
 

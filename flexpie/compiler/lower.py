@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from flexpie.compiler.drawing import single_draws
 from flexpie.compiler.program_builder import ProgramBuilder
 from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.exchange import Copy, copies_for
@@ -101,7 +102,7 @@ def lower(graph: LayerGraph, plan: Plan) -> Lowered:
     devices = range(len(plan.devices))
     lowering = _Lowering(graph, {device: ProgramBuilder(graph, device) for device in (MASTER, *devices)})
     lowering.feed_inputs()
-    for index, segment in enumerate(plan.segments):
+    for index, segment in enumerate(single_draws(graph, plan)):
         lowering.run_segment(index, segment)
     lowering.gather_outputs()
     lowering.start_silent_devices()

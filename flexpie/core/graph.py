@@ -37,6 +37,8 @@ class Operator:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict, hash=False)
     opaque: bool = False
     """Whether it has attributes or types that no rule may reason about (sub-graphs, sequences); runs whole."""
+    draws: bool = False
+    """Whether it draws random numbers: one device computes it alone, because others would draw others."""
 
 
 @dataclass(frozen=True)

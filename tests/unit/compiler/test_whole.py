@@ -13,7 +13,7 @@ from onnx import helper
 from flexpie.compiler import lower
 from flexpie.core.cluster import Cluster, Device, Link
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.core.scheme import GRID_2D, IN_H, OUT_C, Scheme
+from flexpie.core.scheme import GRID_2D, IN_H, OUT_C, REPLICATED, Scheme
 from flexpie.core.tensor import ElementType
 from flexpie.planner.planning import make_plan
 from flexpie.worker.engine import run_unsplit
@@ -143,3 +143,43 @@ def test_an_input_of_unknown_rank_takes_a_shape() -> None:
 def test_element_types_that_numpy_lacks_keep_theirs() -> None:
     tensors = imported(cases.narrow_types()).graph.tensors
     assert (tensors["small"].dtype, tensors["q"].dtype) == (ElementType.FLOAT8E4M3FN, ElementType.INT4)
+
+
+def drawing_models() -> dict[str, onnx.ModelProto]:
+    """Noise, or a training Dropout, that two convolutions and the reply need."""
+    weights = [cases.constant("ratio", np.float32(0.5)), cases.constant("train", True)]
+    noise = cases.graph("noise", [helper.make_node("RandomUniformLike", ["deep"], ["n"])], [], [cases.info("n")])
+    none = cases.graph("none", [helper.make_node("Neg", ["deep"], ["m"])], [], [cases.info("m")])
+    nodes = {
+        "normal": [helper.make_node("RandomNormalLike", ["deep"], ["r"])],
+        "dropout": [helper.make_node("Dropout", ["deep", "ratio", "train"], ["r"])],
+        "in_a_branch": [
+            helper.make_node("ReduceMax", ["deep"], ["most"], keepdims=0),
+            helper.make_node("Greater", ["most", "ratio"], ["on"]),
+            helper.make_node("If", ["on"], ["r"], then_branch=noise, else_branch=none),
+        ],
+    }
+    ends = [cases.info("r"), cases.info("y"), cases.info("z")]
+    convs = [cases.conv("r", "y"), cases.conv("y", "z")]
+    return {name: cases.model([*tail, *convs], ends, weights) for name, tail in nodes.items()}
+
+
+@pytest.mark.parametrize("name", ["normal", "dropout", "in_a_branch"])
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C, REPLICATED], ids=str)
+@pytest.mark.parametrize("layers_per_segment", [1, 2, 100])
+def test_random_numbers_are_drawn_once(name: str, scheme: Scheme, layers_per_segment: int) -> None:
+    model = drawing_models()[name]
+    unsplit = imported(model)
+    feeds = feeds_of(model)
+    plan = forced_plan(unsplit.graph, 3, scheme, layers_per_segment)
+    parts = [part.operator for device in lower(unsplit.graph, plan).subgraphs for spec in device for part in spec.parts]
+    assert sum(operator.draws for operator in parts) == 1
+    outputs, cluster = run_split(unsplit, plan, feeds)
+    again = cluster.infer(feeds)
+    assert not np.array_equal(outputs["r"], again["r"])
+    # Every device has to have computed on the numbers that the reply shows.
+    follow = cases.model([cases.conv("x2", "y"), cases.conv("y", "z")], [cases.info("y"), cases.info("z")],
+                         inputs=[cases.info("x2", shape=cases.SHAPE)])  # fmt: skip
+    for found in (outputs, again):
+        expected = run_unsplit(follow.SerializeToString(), {"x": feeds["x"], "x2": found["r"]})
+        assert_same(expected, {output: found[output] for output in expected})
