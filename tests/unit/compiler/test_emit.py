@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from flexpie.core.scheme import IN_H, OUT_C, Scheme
+from flexpie.core.scheme import GRID_2D, IN_H, OUT_C, Scheme
 from tests.random_plans import forced_plan
 from tests.splitting import imported, split_against_unsplit
 
@@ -46,3 +46,28 @@ def test_split_without_sizes_gets_them(opset: int, scheme: Scheme) -> None:
 def test_squeeze_without_axes_gets_them(opset: int, scheme: Scheme) -> None:
     node = helper.make_node("Squeeze", ["x"], ["y"])
     assert_splits(model_of(node, (1, 4, 2, 3, 3), opset), scheme)
+
+
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C, GRID_2D])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("opset", [9, 10, 13, 19])
+def test_resize_yields_more_than_is_kept(opset: int, mode: str, scheme: Scheme) -> None:
+    inputs = ["x", "scales"] if opset < 11 else ["x", "", "scales"]
+    node = helper.make_node("Upsample" if opset == 9 else "Resize", inputs, ["y"], mode=mode)
+    assert_splits(model_of(node, (1, 4, 10, 7), opset, scales=np.array([1, 1, 2, 2], np.float32)), scheme)
+
+
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C, GRID_2D])
+def test_resize_to_sizes_gets_those_of_its_part(scheme: Scheme) -> None:
+    node = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode="cubic")
+    assert_splits(model_of(node, (1, 4, 10, 7), 13, sizes=np.array([1, 4, 30, 14], np.int64)), scheme)
+
+
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C, GRID_2D])
+def test_triangle_without_a_diagonal_gets_one(scheme: Scheme) -> None:
+    assert_splits(model_of(helper.make_node("Trilu", ["x"], ["y"], upper=0), (1, 4, 10, 7), 14), scheme)
+
+
+def test_concat_goes_without_inputs_of_which_nothing_is_needed() -> None:
+    node = helper.make_node("Concat", ["x", "w", "x"], ["y"], axis=1)
+    assert_splits(model_of(node, (1, 4, 10, 7), 13, w=np.ones((1, 5, 10, 7), np.float32)), OUT_C)
