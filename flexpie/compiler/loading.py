@@ -12,6 +12,7 @@ import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 from onnx.defs import onnx_opset_version
 
+from flexpie.compiler.external_data import check_external_data, map_external_data
 from flexpie.compiler.skeleton import check
 from flexpie.compiler.sparse import write_out_sparse
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -33,7 +34,8 @@ def load_model(
     """
     proto = _parse(path)
     _check_opsets(path, proto)
-    _check_external_data(path, proto)
+    check_external_data(path, proto)
+    _align_functions(proto)
     declared = _take_maps(proto)
     model = _to_ir(path, proto)
     _fix_input_shapes(path, model, dict(input_shapes or {}))
@@ -68,7 +70,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _first_lines(error: Exception) -> str:
+def _first_lines(error: BaseException) -> str:
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return (text[:400] + "…" if len(text) > 400 else text).rstrip(".")
 
@@ -110,43 +112,12 @@ def _check_opsets(path: Path, proto: onnx.ModelProto) -> None:
         )
 
 
-def external_files(proto: onnx.ModelProto) -> list[str]:
-    """Locations of external data that the model's initializers refer to, once each, in order."""
-    found: dict[str, None] = {}
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            found.update({entry.value: None for entry in tensor.external_data if entry.key == "location"})
-    return list(found)
-
-
-def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    folder = path.resolve().parent
-    for tensor in proto.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        entry = {item.key: item.value for item in tensor.external_data}
-        location = entry.get("location", "")
-        file = folder / location
-        if not location or Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
-            raise FlexPieError(
-                ErrorCode.INVALID_MODEL,
-                f"Weight {tensor.name} of {path.name} lies in {location!r}, outside of the model's folder.",
-                "Keep external data beside the model file.",
-            )
-        if not file.is_file():
-            raise FlexPieError(
-                ErrorCode.INVALID_MODEL,
-                f"The external data {location!r} of {path.name} is missing from {folder} (weight {tensor.name}).",
-                "Copy the data file beside the model file.",
-            )
-        end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
-        if file.stat().st_size < end:
-            raise FlexPieError(
-                ErrorCode.INVALID_MODEL,
-                f"The external data {location!r} of {path.name} is truncated: weight {tensor.name} ends at byte "
-                f"{end}, the file at {file.stat().st_size}.",
-                "Copy the data file again.",
-            )
+def _align_functions(proto: onnx.ModelProto) -> None:
+    """Let functions use the model's operator sets, whatever they say: as onnxruntime does."""
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    for function in proto.functions:
+        for entry in function.opset_import:
+            entry.version = versions.get(entry.domain, entry.version)
 
 
 def _take_maps(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
@@ -175,10 +146,15 @@ def _to_ir(path: Path, proto: onnx.ModelProto) -> ir.Model:
     try:
         write_out_sparse(proto.graph)
         model = ir.from_proto(proto)
-        ir.external_data.set_base_dir(model.graph, path.resolve().parent)
+        map_external_data(path, model)
     except Exception as error:  # onnx_ir raises many types for a message that contradicts itself
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
         raise FlexPieError(
-            ErrorCode.INVALID_MODEL, f"{path.name} is not a valid ONNX model: {_first_lines(error)}."
+            ErrorCode.INVALID_MODEL,
+            f"{path.name} is not a valid ONNX model: {_first_lines(cause)}.",
+            "Export the model again, or check it with onnx.checker.check_model.",
         ) from error
     return model
 

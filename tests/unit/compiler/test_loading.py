@@ -166,3 +166,71 @@ def test_shape_that_depends_on_data(tmp_path: Path) -> None:
     tensors = import_model(saved(tmp_path, model)).graph.tensors
     assert tensors["z"].opaque
     assert not tensors["y"].opaque
+
+
+def looping(folder: Path) -> tuple[Path, onnx.ModelProto]:
+    """A Loop whose body keeps its weight in a file."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["a", "inner"], ["b"]), helper.make_node("Identity", ["on"], ["still"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(np.full((1, 2, 6, 6), 7, np.float32), "inner")],
+    )
+    model = small_model()
+    model.graph.initializer.append(numpy_helper.from_array(np.int64(2), "n"))
+    model.graph.node.append(helper.make_node("Loop", ["n", "", "y"], ["z"], name="loop", body=body))
+    model.graph.output[0].name = "z"
+    path = folder / "small.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="small.data", size_threshold=0)
+    return path, onnx.load(str(path), load_external_data=False)
+
+
+def test_external_data_of_a_sub_graph(tmp_path: Path) -> None:
+    path, proto = looping(tmp_path)
+    assert proto.graph.node[1].attribute[0].g.initializer[0].data_location == TensorProto.EXTERNAL
+    model = import_model(path)
+    assert model.weights["inner"].numpy().sum() == 7 * 72
+
+
+def test_external_data_of_a_sub_graph_outside_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    (tmp_path / "outside.data").write_bytes(b"\x00" * 1000)
+    path, proto = looping(folder)
+    for entry in proto.graph.node[1].attribute[0].g.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = "../outside.data"
+    path.write_bytes(proto.SerializeToString())
+    error = refusal(path)
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "inner" in error.message
+    assert "outside" in error.message
+
+
+def test_a_name_that_two_nodes_yield(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.node.append(helper.make_node("Relu", ["x"], ["y"], name="again"))
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "again" in error.message
+    assert "'y'" in error.message
+
+
+def test_functions_that_call_each_other(tmp_path: Path) -> None:
+    model = small_model()
+    calls = helper.make_node("Turn", ["a"], ["b"], domain="my.functions")
+    opsets = [helper.make_opsetid("my.functions", 1)]
+    model.functions.append(helper.make_function("my.functions", "Turn", ["a"], ["b"], [calls], opsets))
+    model.opset_import.extend(opsets)
+    model.graph.node.append(helper.make_node("Turn", ["y"], ["z"], domain="my.functions"))
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "Turn" in error.message

@@ -222,9 +222,9 @@ def declared() -> onnx.ModelProto:
 
 
 def functions() -> onnx.ModelProto:
-    """A function with an attribute, called in the graph and in the body of a Loop."""
+    """A function with an attribute, of another operator set, called in the graph and in the body of a Loop."""
     act = helper.make_function(
-        "my.functions", "Act", ["a"], ["b"], [node("LeakyRelu", ["a"], ["b"])], [helper.make_opsetid("", 18)], ["alpha"]
+        "my.functions", "Act", ["a"], ["b"], [node("LeakyRelu", ["a"], ["b"])], [helper.make_opsetid("", 16)], ["alpha"]
     )
     slope = act.node[0].attribute.add()
     slope.name = slope.ref_attr_name = "alpha"

@@ -1,0 +1,77 @@
+"""Weights that lie in files beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+
+def check_external_data(path: Path, proto: onnx.ModelProto) -> None:
+    """Raise ``INVALID_MODEL`` for data that are missing, cut off, or outside of the model's folder."""
+    folder = path.resolve().parent
+    tensors = [*_tensors(proto.graph.node), *proto.graph.initializer]
+    tensors += [tensor for function in proto.functions for tensor in _tensors(function.node)]
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check(path, folder, tensor)
+
+
+def map_external_data(path: Path, model: ir.Model) -> None:
+    """Let weights in files be found. Those in sub-graphs and attributes, which go where their node goes, become
+    plain ones; they stay mapped until then."""
+    ir.external_data.set_base_dir(model.graph, path.resolve().parent)
+    for graph in model.graphs():
+        if graph is not model.graph:
+            for value in graph.initializers.values():
+                if isinstance(value.const_value, ir.ExternalTensor):
+                    value.const_value = _plain(value.const_value)
+    for node in model.graph.all_nodes():
+        for attr in list(node.attributes.values()):
+            if attr.type is ir.AttributeType.TENSOR and isinstance(attr.value, ir.ExternalTensor):
+                node.attributes[attr.name] = ir.AttrTensor(attr.name, _plain(attr.value))
+
+
+def _plain(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+
+
+def _tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Tensors in attributes and sub-graphs."""
+    for node in nodes:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+            for graph in (attribute.g, *attribute.graphs):
+                yield from graph.initializer
+                yield from _tensors(graph.node)
+
+
+def _check(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
+    entry = {item.key: item.value for item in tensor.external_data}
+    location = entry.get("location", "")
+    file = folder / location
+    if not location or Path(location).is_absolute() or not file.resolve().is_relative_to(folder):
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"Weight {tensor.name} of {path.name} lies in {location!r}, outside of the model's folder.",
+            "Keep external data beside the model file.",
+        )
+    if not file.is_file():
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"The external data {location!r} of {path.name} is missing from {folder} (weight {tensor.name}).",
+            "Copy the data file beside the model file.",
+        )
+    end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+    if file.stat().st_size < end:
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"The external data {location!r} of {path.name} is truncated: weight {tensor.name} ends at byte "
+            f"{end}, the file at {file.stat().st_size}.",
+            "Copy the data file again.",
+        )
