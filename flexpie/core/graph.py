@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from flexpie.core.tensor import TensorSpec
 
@@ -81,6 +82,8 @@ class LayerGraph:
     """Known values of small floating-point weights."""
     digest: str = ""
     """SHA-256 (hex) of the model file it came from; plans name it."""
+    bound: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """By operator name: what `flexpie.core.rules.bind` made of it."""
 
     def operators(self) -> Iterator[Operator]:
         """Every operator, in running order."""

@@ -78,7 +78,8 @@ class Region(tuple[Interval, ...]):
 
     def intersect(self, other: Region) -> Region:
         """The elements in both; may be empty."""
-        return Region(a.intersect(b) for a, b in zip(self, other, strict=True))
+        pairs = zip(self, other, strict=True)
+        return Region([Interval(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs])
 
     def hull(self, other: Region) -> Region:
         """The bounding box of both; an empty region adds nothing."""
@@ -86,7 +87,8 @@ class Region(tuple[Interval, ...]):
             return other
         if other.is_empty:
             return self
-        return Region(a.hull(b) for a, b in zip(self, other, strict=True))
+        pairs = zip(self, other, strict=True)
+        return Region([Interval(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs])
 
     def contains(self, other: Region) -> bool:
         """Whether every element of `other` is inside."""

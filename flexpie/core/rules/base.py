@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flexpie.core.graph import AttributeValue, Constant, LayerGraph, Operator, Reals
 from flexpie.core.region import Region
@@ -27,6 +28,8 @@ class BoundOperator:
     """Per input: its values where it is a known small integer tensor."""
     reals: tuple[Reals | None, ...] = ()
     """Per input: its values where it is a known small floating-point vector; shorter where none is known."""
+    found: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What rules have found out about it: they are asked about the same operator again and again."""
 
     def integer(self, name: str, default: int) -> int:
         """Integer attribute."""
@@ -183,7 +186,11 @@ class GuardedRule(Rule):
         return self._in_charge(bound).flops(bound, produced)
 
     def _in_charge(self, bound: BoundOperator) -> Rule:
-        return self.rule if not touches_opaque(bound) and self.rule.supports(bound) else _WHOLE
+        rule: Rule | None = bound.found.get("rule in charge")
+        if rule is None:
+            rule = self.rule if not touches_opaque(bound) and self.rule.supports(bound) else _WHOLE
+            bound.found["rule in charge"] = rule
+        return rule
 
 
 _WHOLE = WholeRule()
@@ -212,11 +219,16 @@ def whole_inputs(bound: BoundOperator) -> list[Region | None]:
 
 
 def bind(graph: LayerGraph, operator: Operator) -> BoundOperator:
-    """The operator together with what the graph knows of its tensors."""
-    return BoundOperator(
+    """The operator together with what the graph knows of its tensors; made once for each operator of a graph."""
+    known: BoundOperator | None = graph.bound.get(operator.name)
+    if known is not None and known.operator is operator:
+        return known
+    bound = BoundOperator(
         operator,
         tuple(graph.tensors[name] if name else None for name in operator.inputs),
         tuple(graph.tensors[name] if name else None for name in operator.outputs),
         tuple(graph.constants.get(name) for name in operator.inputs),
         tuple(graph.reals.get(name) for name in operator.inputs),
     )
+    graph.bound[operator.name] = bound
+    return bound

@@ -81,7 +81,17 @@ class Window:
 
 
 def windows(bound: BoundOperator, kernel: Sequence[int]) -> tuple[Window, ...] | None:
-    """The window on each spatial axis of a Conv or pooling; None where attributes and shapes disagree."""
+    """The window on each spatial axis of a Conv or pooling; None where attributes and shapes disagree.
+
+    `kernel` is always the operator's own.
+    """
+    if "windows" not in bound.found:
+        bound.found["windows"] = _windows(bound, kernel)
+    geometry: tuple[Window, ...] | None = bound.found["windows"]
+    return geometry
+
+
+def _windows(bound: BoundOperator, kernel: Sequence[int]) -> tuple[Window, ...] | None:
     lengths, counts = bound.input(0).shape[2:], bound.output().shape[2:]
     rank = len(lengths)
     strides = bound.integers("strides") or (1,) * rank
