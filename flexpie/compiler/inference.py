@@ -60,7 +60,7 @@ def _infer_once(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypePro
             info = known.get(value.name or "")
             if info is None or not info.type.HasField("tensor_type"):
                 continue
-            found = ir.from_proto(info)
+            found = ir.serde.deserialize_value_info_proto(info, None)
             if found.shape is not None and (found.shape.is_static() or value.shape is None):
                 value.shape = found.shape
             if value.dtype is None:

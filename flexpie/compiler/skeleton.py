@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import onnx
 import onnx_ir as ir
+from onnx_ir import serde
 
 SMALL_WEIGHT_BYTES = 4096
 """Weights up to this size stay: shape inference reads target shapes, axes and pads from them."""
@@ -15,18 +16,19 @@ def skeleton(model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> onnx.Mo
     """The model as a message in which large weights are plain inputs; it can be checked and its shapes inferred
     without copying any weight, whatever its size. `declared` has the types that the model itself cannot hold."""
     graph = onnx.GraphProto(name=model.graph.name or "model")
-    graph.node.extend(ir.to_proto(node) for node in model.graph)
+    # Not `ir.to_proto`: to find out what each value is takes it longer than the work itself.
+    graph.node.extend(map(serde.serialize_node, model.graph))
     inputs = {value.name: value for value in model.graph.inputs}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is not None and tensor.nbytes <= SMALL_WEIGHT_BYTES:
             small = graph.initializer.add()
-            small.CopyFrom(ir.to_proto(_in_memory(tensor)))
+            small.CopyFrom(serde.serialize_tensor(_in_memory(tensor)))
             small.name = name
         else:
             inputs[name] = value
-    graph.input.extend(ir.to_proto(value) for value in inputs.values())
-    graph.output.extend(ir.to_proto(value) for value in model.graph.outputs)
+    graph.input.extend(map(serde.serialize_value, inputs.values()))
+    graph.output.extend(map(serde.serialize_value, model.graph.outputs))
     for info in (*graph.input, *graph.output):
         if info.name in declared:
             info.type.CopyFrom(declared[info.name])
@@ -35,7 +37,7 @@ def skeleton(model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> onnx.Mo
             output.type.tensor_type.shape.SetInParent()
     proto = onnx.ModelProto(ir_version=max(model.ir_version, 4), graph=graph)
     proto.opset_import.extend(onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items())
-    proto.functions.extend(ir.to_proto(function) for function in model.functions.values())
+    proto.functions.extend(map(serde.serialize_function, model.functions.values()))
     return proto
 
 
