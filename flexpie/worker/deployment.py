@@ -36,7 +36,7 @@ class Deployment:
     device_names: tuple[str, ...]
     resident_bytes: int
     expected: dict[Slot, int | None]
-    """Payload bytes of every message of a request; None where strings make them unknown."""
+    """Payload bytes of every message of a request; None where strings or opaque values make them unknown."""
     ready: bool = False
     orphaned_at: float | None = None
     """When its master was lost."""
@@ -59,7 +59,7 @@ class Deployment:
 
 
 def expected_messages(program: DeviceProgram) -> dict[Slot, int | None]:
-    """Payload bytes of every message that a request brings; None where strings make them unknown."""
+    """Payload bytes of every message that a request brings; None where strings or opaque values make them unknown."""
     return {
         (step.exchange, step.source): payload_bytes([program.values[value] for value in step.values])
         for step in program.steps
