@@ -104,11 +104,11 @@ class _Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
         self._progress = Progress(
             TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[amount]}"),
-            TimeRemainingColumn(), console=Console(stderr=True),
+            TimeElapsedColumn(), console=Console(stderr=True),
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
@@ -116,7 +116,9 @@ class _Bars:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._end_stage()
         self._progress.stop()
 
     def show(self, progress: LoadProgress) -> None:
@@ -125,9 +127,14 @@ class _Bars:
         shared = progress.profiles == 1 or progress.stage in {"upload", "import"}
         label = progress.stage if shared else f"{progress.stage} {progress.profile + 1}/{progress.profiles}"
         if label not in self._tasks:
+            self._end_stage()
             self._tasks[label] = self._progress.add_task(label, amount="", total=None)
-        scale, unit = (1e6, "MB") if progress.unit == "bytes" else (1, progress.unit)
-        amount = f"{progress.done / scale:,.1f} of {progress.total / scale:,.1f} {unit}" if progress.total else ""
-        if progress.unit == "seconds":
-            amount = f"{progress.done} s"
+        amount = f"{progress.done} of {progress.total} {progress.unit}" if progress.total else ""
+        if progress.unit == "bytes" and progress.total:
+            amount = f"{progress.done / 1e6:,.1f} of {progress.total / 1e6:,.1f} MB"
         self._progress.update(self._tasks[label], completed=progress.done, total=progress.total or None, amount=amount)
+
+    def _end_stage(self) -> None:
+        """The stage shown last is over, also where it could not tell how far it was: its clock stops."""
+        for task in list(self._tasks.values())[-1:]:
+            self._progress.update(task, completed=1, total=1)

@@ -41,6 +41,9 @@ from flexpie.wire.v1 import worker_pb2
 PULSE_SECONDS = 1.0
 """How often a stage that tells nothing else tells for how long it has been going on."""
 
+PUSH_REPORTS = 200
+"""How often pushing tells how far it is, at most: a model may have many thousand small weights."""
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -174,12 +177,14 @@ class Deployer:
         needed = [_blobs_of(_program(compiled, index), compiled) for index in deployment.participants]
         missing = await _together(link.missing(blobs) for link, blobs in zip(links, needed, strict=True))
         total = sum(blob.ref.nbytes for blobs in missing for blob in blobs)
-        done = 0
+        done = told = 0
 
         def on_pushed(nbytes: int) -> None:
-            nonlocal done
+            nonlocal done, told
             done += nbytes
-            self.report(StageReached(deployment.id, "push", done, total, "bytes"))
+            if done == total or done - told >= total / PUSH_REPORTS:
+                told = done
+                self.report(StageReached(deployment.id, "push", done, total, "bytes"))
 
         await _together(link.push(blobs, on_pushed) for link, blobs in zip(links, missing, strict=True) if blobs)
         return total
