@@ -185,3 +185,19 @@ def test_the_commands_know_profiles(client: Client, tmp_path: Path) -> None:
     planned = CliRunner().invoke(main, ["plan", str(path), "--cluster", str(cluster_file), *chosen, "--json"])
     assert planned.exit_code == 0, planned.stderr
     assert [plan["inputs"] for plan in json.loads(planned.stdout)["profiles"]] == PROFILES
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--profile", "image=1x3,4"], "'image=1x3,4' is no profile; write it like ids=1x64,mask=1x64"),
+        (["--profile", "image=1x3,mask=1y4"], "'mask=1y4' is not a shape"),
+        (["--profile", "image=1x3,image=1x4"], "gives image twice"),
+        (["--profile", "image=1x3", "--profile", "image=1x3"], "two profiles are the same"),
+        (["--profile", "image=1x3", "--shape", "image=1x3"], "give either --shape or --profile"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_told_before_anything_happens(words: list[str], text: str) -> None:
+    result = CliRunner().invoke(main, ["load", "absent.onnx", *words])
+    assert result.exit_code == 2
+    assert text in result.stderr
