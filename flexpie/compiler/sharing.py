@@ -6,6 +6,7 @@ import dataclasses
 
 import onnx_ir as ir
 
+from flexpie.compiler.blobs import array_bytes
 from flexpie.compiler.imported import ImportedModel
 
 
@@ -19,9 +20,9 @@ def share_weights(model: ImportedModel, twin: ImportedModel) -> ImportedModel:
 def _shared(tensor: ir.TensorProtocol, other: ir.TensorProtocol | None) -> ir.TensorProtocol:
     if other is not None and _equal(tensor, other):
         return other
-    if isinstance(tensor, ir.ExternalTensor) or tensor.dtype == ir.DataType.STRING:
-        return tensor
-    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+    if isinstance(tensor, ir.TensorProtoTensor) and tensor.dtype != ir.DataType.STRING:
+        return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+    return tensor
 
 
 def _equal(tensor: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
@@ -29,7 +30,7 @@ def _equal(tensor: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
         return False
     if isinstance(tensor, ir.ExternalTensor) and isinstance(other, ir.ExternalTensor):
         return _place(tensor) == _place(other)
-    return tensor.tobytes() == other.tobytes()
+    return array_bytes(tensor.numpy()) == array_bytes(other.numpy())
 
 
 def _place(tensor: ir.ExternalTensor) -> tuple[object, ...]:
