@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import flexpie_models
@@ -15,12 +16,15 @@ from flexpie.cli.comparing import random_inputs
 from flexpie.cli.reference import UnsplitModel
 from flexpie.cli.verify import compare_on
 from tests.daemons import Daemon, start_master, start_worker, write_cluster_file
+from tests.onnx_backend.cases import light_models
+from tests.onnx_backend.light import with_random_weights
 from tests.splitting import imported
 
 MODELS = ("digits", "mobilenet_v1", "resnet18", "resnet101")
 SCHEMES = ("auto", "InH", "InW", "OutC", "Grid2D")
 COUNTS = (2, 3, 4, 5)
 TOLERANCE = 1e-4
+QUICK = ("squeezenet",)
 
 
 def _cases() -> Iterator[object]:
@@ -74,6 +78,19 @@ def test_split_equals_unsplit(
     assert result["devices"] <= count
     if scheme != "auto":
         assert result["devices"] > 1
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(light_models())]
+)
+def test_light_models_by_auto(name: str, count: int, masters: dict[int, Daemon], folder: Path) -> None:
+    """The onnx package's own nine models, with random weights."""
+    path = folder / f"{name}.onnx"
+    if not path.exists():
+        path.write_bytes(with_random_weights(onnx.load(str(light_models()[name]))).SerializeToString())
+    with Client(masters[count].address) as client:
+        assert compare_on(client, path, "auto", [{}], runs=1)["outputs_equal"]
 
 
 def test_digits_keep_their_class(masters: dict[int, Daemon], files: dict[str, Path]) -> None:
