@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from flexpie.core.region import Interval, Region
 
@@ -128,6 +129,13 @@ def owned_regions(
     scheme that divides an axis which the tensor does not have leaves it whole to the device with the largest share
     (an axis of length 1). Devices with share 0 own nothing, also under ``REPLICATED``.
     """
+    return _owned_regions(scheme, tuple(shape), tuple(shares), tuple(grain))
+
+
+@lru_cache(maxsize=4096)  # planning asks again and again, and a model has few shapes
+def _owned_regions(
+    scheme: Scheme, shape: tuple[int, ...], shares: tuple[float, ...], grain: tuple[int, ...]
+) -> tuple[Region | None, ...]:
     whole = Region.whole(shape)
     if scheme.kind is SchemeKind.SINGLE:
         return tuple(whole if index == scheme.device else None for index in range(len(shares)))
