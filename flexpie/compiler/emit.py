@@ -130,18 +130,18 @@ class _SubgraphWriter:
         del node.input[:], node.output[:]
         node.input.extend(inputs)
         _set_attributes(node, form.attributes)
-        cuts: list[tuple[str, Region, Region]] = []
+        cuts: list[tuple[str, str, Region, Region]] = []
         for index, (name, region) in enumerate(zip(operator.outputs, part.produced, strict=True)):
             there = bool(name) and region is not None
             node.output.append(name if there else "")
             if there and region is not None:
                 self._regions[name] = region
                 if form.yields.get(index, region) != region:
-                    node.output[index] = f"{name}/uncut"
-                    cuts.append((name, form.yields[index], region))
+                    node.output[index] = self._own_name(f"{name}/uncut")
+                    cuts.append((node.output[index], name, form.yields[index], region))
         self.proto.node.append(node)
-        for name, yielded, region in cuts:
-            self._slice(f"{name}/uncut", name, yielded, region)
+        for cut in cuts:
+            self._slice(*cut)
 
     def _input(self, name: str, region: Region) -> str:
         """Name under which exactly this region of a tensor is there, cutting it where needed."""
@@ -150,7 +150,7 @@ class _SubgraphWriter:
         have = self._regions[name]
         if have == region:
             return name
-        local = f"{name}{region}"
+        local = self._own_name(f"{name}{region}")
         if local not in self._made:
             self._made.add(local)
             self._slice(name, local, have, region)
@@ -171,7 +171,7 @@ class _SubgraphWriter:
 
     def _weight(self, name: str, region: Region) -> str:
         spec = self._graph.tensors[name]
-        local = name if region == spec.whole else f"{name}{region}"
+        local = name if region == spec.whole else self._own_name(f"{name}{region}")
         if local in self._made:
             return local
         self._made.add(local)
@@ -190,10 +190,17 @@ class _SubgraphWriter:
         return local
 
     def _integers(self, name: str, values: tuple[int, ...] | list[int]) -> str:
+        name = self._own_name(name)
         if name not in self._made:
             self._made.add(name)
             array = np.asarray(values, dtype=np.int64)
             self.proto.initializer.append(onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def _own_name(self, name: str) -> str:
+        """A name like this that the model has for nothing else."""
+        while name in self._graph.tensors:
+            name += "'"
         return name
 
 

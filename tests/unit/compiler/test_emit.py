@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from flexpie.core.scheme import GRID_2D, IN_H, OUT_C, Scheme
+from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, Scheme
 from tests.random_plans import forced_plan
 from tests.splitting import imported, split_against_unsplit
 
@@ -26,9 +26,10 @@ def model_of(node: onnx.NodeProto, shape: tuple[int, ...], opset: int, **constan
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
-def assert_splits(model: onnx.ModelProto, scheme: Scheme) -> None:
+def assert_splits(model: onnx.ModelProto, scheme: Scheme, layers_per_segment: int = 1) -> None:
     unsplit = imported(model)
-    comparison = split_against_unsplit(model, unsplit, forced_plan(unsplit.graph, 3, scheme))
+    plan = forced_plan(unsplit.graph, 3, scheme, layers_per_segment)
+    comparison = split_against_unsplit(model, unsplit, plan)
     assert comparison is not None
     assert comparison.equal, comparison
 
@@ -71,3 +72,30 @@ def test_triangle_without_a_diagonal_gets_one(scheme: Scheme) -> None:
 def test_concat_goes_without_inputs_of_which_nothing_is_needed() -> None:
     node = helper.make_node("Concat", ["x", "w", "x"], ["y"], axis=1)
     assert_splits(model_of(node, (1, 4, 10, 7), 13, w=np.ones((1, 5, 10, 7), np.float32)), OUT_C)
+
+
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C])
+@pytest.mark.parametrize("taken", ["turn/1", "w[0:4, 0:2]"])
+def test_names_of_a_subgraph_are_none_of_the_model(taken: str, scheme: Scheme) -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "target"], ["turned"], name="turn"),
+        helper.make_node("MatMul", ["turned", "w"], ["product"], name="multiply"),
+        helper.make_node("Add", ["product", taken], ["y"], name="add"),
+    ]
+    model = model_of(nodes[0], (2, 4, 3), 13, target=np.array([2, 3, 4]), w=np.ones((4, 6), np.float32))
+    model.graph.initializer.append(numpy_helper.from_array(np.full(1, 5, np.float32), taken))
+    model.graph.node.extend(nodes[1:])
+    model.graph.output[0].name = "y"
+    assert_splits(model, scheme, layers_per_segment=3)
+
+
+@pytest.mark.parametrize("scheme", [IN_H, IN_W, OUT_C])
+def test_default_operator_set_under_its_long_name(scheme: Scheme) -> None:
+    model = model_of(helper.make_node("Split", ["x"], ["y", "z"], axis=2), (1, 4, 10, 3), 13)
+    model.graph.node.append(helper.make_node("Conv", ["y", "w"], ["v"], pads=[1, 1, 1, 1]))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 4, 3, 3), np.float32), "w"))
+    model.graph.output.add(name="v")
+    model.opset_import[0].domain = "ai.onnx"
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+    assert_splits(model, scheme)
