@@ -15,15 +15,12 @@ _POOLS = {"MaxPool", "AveragePool", "LpPool"}
 
 
 def settle_ceil_mode(model: ir.Model) -> bool:
-    """Rewrite the pools whose inferred output has windows that onnxruntime leaves out; whether there was one.
+    """Rewrite the first pool whose inferred output has windows that onnxruntime leaves out; whether there was one.
 
-    requires: inferred shapes. Shapes behind a rewritten pool have to be inferred again, and then this again.
+    requires: inferred shapes, topological order. Only up to a rewritten pool are shapes right: they have to be inferred
+    again, and then this again.
     """
-    changed = False
-    for node in model.graph:
-        if node.op_type in _POOLS and node.domain in {"", "ai.onnx"}:
-            changed |= _settle(node)
-    return changed
+    return any(_settle(node) for node in model.graph if node.op_type in _POOLS and not node.domain)
 
 
 def _settle(node: ir.Node) -> bool:

@@ -17,8 +17,6 @@ from flexpie.compiler.skeleton import check
 from flexpie.compiler.sparse import write_out_sparse
 from flexpie.core.errors import ErrorCode, FlexPieError
 
-_DEFAULT_DOMAINS = {"", "ai.onnx"}
-
 
 def load_model(
     path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None
@@ -33,6 +31,7 @@ def load_model(
     FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL or INVALID_SHAPE, with the cause and a remedy.
     """
     proto = _parse(path)
+    _name_default_domain(proto)
     _check_opsets(path, proto)
     check_external_data(path, proto)
     _align_functions(proto)
@@ -96,9 +95,17 @@ def _parse(path: Path) -> onnx.ModelProto:
     return proto
 
 
+def _name_default_domain(proto: onnx.ModelProto) -> None:
+    """Let the default operator set have its shorter name everywhere. Of nodes and functions `onnx_ir` does it."""
+    for imports in (proto.opset_import, *(function.opset_import for function in proto.functions)):
+        for entry in imports:
+            if entry.domain == "ai.onnx":
+                entry.domain = ""
+
+
 def _check_opsets(path: Path, proto: onnx.ModelProto) -> None:
     for entry in proto.opset_import:
-        if entry.domain in _DEFAULT_DOMAINS and not 1 <= entry.version <= onnx_opset_version():
+        if not entry.domain and not 1 <= entry.version <= onnx_opset_version():
             raise FlexPieError(
                 ErrorCode.UNSUPPORTED_MODEL,
                 f"{path.name} uses operator set {entry.version}; this installation knows 1 to {onnx_opset_version()}.",

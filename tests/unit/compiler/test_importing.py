@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import flexpie_models
+from flexpie.core.scheme import single
 from tests.random_graphs import GraphWriter
-from tests.splitting import imported
+from tests.random_plans import forced_plan
+from tests.splitting import imported, split_against_unsplit
 
 
 def writer(*shape: int) -> GraphWriter:
@@ -79,6 +83,23 @@ def test_ceil_mode_counts_the_windows_that_onnxruntime_computes(
     made.shapes["y"] = (1, 1, count)
     graph = imported(made.model(["x"], ["y"])).graph
     assert graph.tensors["y"].shape == (1, 1, count)
+
+
+def test_ceil_mode_is_settled_with_the_shapes_behind_the_pools_in_front() -> None:
+    made = writer(1, 1, 23)
+    second: dict[str, Any] = {"strides": [5], "pads": [0, 2], "ceil_mode": 1, "count_include_pad": 1}
+    made.nodes += [
+        helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[7], strides=[3], pads=[1, 6], ceil_mode=1),
+        helper.make_node("AveragePool", ["y"], ["z"], kernel_shape=[4], **second),
+    ]
+    made.shapes["z"] = (1, 1, 2)
+    proto = made.model(["x"], ["z"])
+    proto.opset_import[0].version = 21
+    model = imported(proto)
+    assert [model.graph.tensors[name].shape[2] for name in "yz"] == [8, 2]
+    comparison = split_against_unsplit(proto, model, forced_plan(model.graph, 1, single(0)))
+    assert comparison is not None
+    assert comparison.equal, comparison
 
 
 def test_input_that_is_an_output() -> None:
