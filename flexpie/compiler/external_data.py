@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -67,7 +68,13 @@ def _check(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
             f"The external data {location!r} of {path.name} is missing from {folder} (weight {tensor.name}).",
             "Copy the data file beside the model file.",
         )
-    end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+    if file.stat().st_nlink > 1:
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"The external data {location!r} of {path.name} has several hard links, which onnx does not open.",
+            "Make a copy of the file, and put it in the place of this one.",
+        )
+    end = _end(path, tensor, entry)
     if file.stat().st_size < end:
         raise FlexPieError(
             ErrorCode.INVALID_MODEL,
@@ -75,3 +82,19 @@ def _check(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
             f"{end}, the file at {file.stat().st_size}.",
             "Copy the data file again.",
         )
+
+
+def _end(path: Path, tensor: onnx.TensorProto, entry: Mapping[str, str]) -> int:
+    """The byte behind a tensor in its file; without a length in the model its shape tells."""
+    try:
+        numbers = [int(entry.get("offset", 0)), int(entry.get("length", 0)), *tensor.dims]
+        nbytes = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
+        if min(numbers) < 0:
+            raise ValueError("a number is below zero")
+    except (ValueError, TypeError) as error:
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"{path.name} does not tell where weight {tensor.name} lies in its file: {error}.",
+            "Export the model again.",
+        ) from error
+    return numbers[0] + max(numbers[1], nbytes)

@@ -61,11 +61,23 @@ def _infer_once(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypePro
             if info is None or not info.type.HasField("tensor_type"):
                 continue
             found = ir.serde.deserialize_value_info_proto(info, None)
+            _check_lengths(path, node, found)
             if found.shape is not None and (found.shape.is_static() or value.shape is None):
                 value.shape = found.shape
             if value.dtype is None:
                 value.type = found.type
     return {info.name: info.type for info in (*inferred.graph.input, *known.values()) if info.type.WhichOneof("value")}
+
+
+def _check_lengths(path: Path, node: ir.Node, output: ir.Value) -> None:
+    """Inference computes on where a window does not fit into its input; onnxruntime refuses that when it runs."""
+    if any(isinstance(dim, int) and dim < 0 for dim in output.shape or ()):
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"The {node.op_type} that yields {output.name} in {path.name} has a window larger than its padded input: "
+            f"a side of its output gets a length below zero.",
+            "Give larger input shapes, or export the model again.",
+        )
 
 
 def _inferred(path: Path, proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,6 +17,9 @@ from flexpie.compiler.skeleton import check
 from flexpie.compiler.sparse import write_out_sparse
 from flexpie.core.errors import ErrorCode, FlexPieError
 
+_SHOWN_INPUTS = 4
+"""So many are named in one message."""
+
 
 def load_model(
     path: Path, input_shapes: Mapping[str, Sequence[int]] | None = None
@@ -92,6 +95,10 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise FlexPieError(ErrorCode.INVALID_MODEL, f"{path} cannot be read: {error.strerror or error}.") from error
     if not proto.ir_version or not proto.opset_import or not (proto.graph.node or proto.graph.output):
         raise not_onnx
+    if not proto.graph.output:
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL, f"{path.name} has no outputs.", "Export the model again, with its outputs."
+        )
     return proto
 
 
@@ -177,6 +184,7 @@ def _fix_input_shapes(path: Path, model: ir.Model, given: dict[str, Sequence[int
                 f"A shape is given for {name!r}, but {path.name} has no such input.",
                 f"Its inputs are: {', '.join(names) or 'none'}.",
             )
+    _check_all_given(path, [value for value in inputs if value.name not in given])
     for value in inputs:
         shape = given.get(value.name or "")
         if isinstance(value.type, ir.TensorType):
@@ -190,18 +198,46 @@ def _fix_input_shapes(path: Path, model: ir.Model, given: dict[str, Sequence[int
             )
 
 
+def _check_all_given(path: Path, inputs: Sequence[ir.Value]) -> None:
+    """Raise ``INVALID_SHAPE`` for inputs with open dimensions, all of them at once."""
+    still_open = [value for value in inputs if _open_axes(value)]
+    if not still_open:
+        return
+    shown = still_open[:_SHOWN_INPUTS]
+    more = f" and {len(still_open) - len(shown)} more" if len(still_open) > len(shown) else ""
+    declared = ", ".join(f"{value.name} {_declared(value)}" for value in shown)
+    options = " ".join(f"--shape {value.name}={_example(value)}" for value in shown)
+    raise FlexPieError(
+        ErrorCode.INVALID_SHAPE,
+        f"{path.name} has inputs with open dimensions: {declared}{more}.",
+        f"Give their shapes, such as `{options}` on the command line, or as `input_shapes` of the model in the cluster "
+        "file.",
+    )
+
+
+def _open_axes(value: ir.Value) -> list[int]:
+    """Axes of a tensor of known rank whose length is open, or no length."""
+    if not isinstance(value.type, ir.TensorType) or value.shape is None:
+        return []
+    return [axis for axis, dim in enumerate(value.shape) if not isinstance(dim, int) or dim < 0]
+
+
+def _example(value: ir.Value) -> str:
+    """A shape that fits, as it is written on the command line."""
+    dims = [] if value.shape is None else list(value.shape)
+    usual = 224 if len(dims) == 4 else 64
+    lengths = [dim if axis not in _open_axes(value) else usual if axis else 1 for axis, dim in enumerate(dims)]
+    return "x".join(map(str, lengths))
+
+
+def _declared(value: ir.Value) -> str:
+    return f"[{', '.join(str(dim) for dim in value.shape or [])}]"
+
+
 def _fixed_shape(path: Path, value: ir.Value, given: Sequence[int] | None) -> list[int]:
     declared = None if value.shape is None else list(value.shape)
     if given is None:
-        if declared is None or any(not isinstance(dim, int) or dim < 0 for dim in declared):
-            shown = f"[{', '.join(str(dim) for dim in declared or [])}]"
-            raise FlexPieError(
-                ErrorCode.INVALID_SHAPE,
-                f"Input {value.name} of {path.name} has open dimensions: {shown}.",
-                f"Give its shape: `--shape {value.name}=1x3x224x224` on the command line, or `input_shapes` of the "
-                "model in cluster.yaml.",
-            )
-        return [int(dim) for dim in declared if isinstance(dim, int)]
+        return [int(dim) for dim in declared or [] if isinstance(dim, int)]
     fits = declared is None or (
         len(declared) == len(given)
         and all(not isinstance(dim, int) or dim == size for dim, size in zip(declared, given, strict=True))
@@ -209,8 +245,8 @@ def _fixed_shape(path: Path, value: ir.Value, given: Sequence[int] | None) -> li
     if not fits or any(size < 0 for size in given):
         raise FlexPieError(
             ErrorCode.INVALID_SHAPE,
-            f"The shape {list(given)} given for input {value.name} contradicts {path.name}, "
-            f"which declares [{', '.join(str(dim) for dim in declared or [])}].",
-            "Give one size for each open dimension and the declared size for the others.",
+            f"The shape {list(given)} given for {value.name} contradicts {path.name}, which declares "
+            f"{_declared(value)}.",
+            "Give one length for each open dimension, and the declared length for the others.",
         )
     return [int(size) for size in given]

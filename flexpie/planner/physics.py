@@ -92,7 +92,7 @@ def reference_seconds(work: Work) -> float:
 def _flops_per_second(work: Work) -> float:
     if work.op_type == "Conv":
         output = next((shape for shape in work.outputs if shape), (1, 1))  # an opaque one has no axes
-        channels, pixels = output[1], math.prod(output[2:])
+        channels, pixels = output[1], max(1, math.prod(output[2:]))
         if work.group > 1 and channels <= 2 * work.group:
             return DEPTHWISE_FLOPS_PER_SECOND
         reuse: float = min(1.0, (max(1, channels) / FULL_CHANNELS) ** 0.25)

@@ -78,6 +78,17 @@ def test_open_dimension_without_shape(tmp_path: Path) -> None:
     assert "--shape x=" in error.remedy
 
 
+def test_all_open_inputs_are_told_at_once_with_shapes_that_would_fit(tmp_path: Path) -> None:
+    names = ["ids", "mask", "types", "positions", "past"]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "token", 2]) for name in names]
+    graph = helper.make_graph([helper.make_node("Sum", names, ["y"])], "sum", inputs, [onnx.ValueInfoProto(name="y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    error = refusal(saved(tmp_path, model), mask=(1, 3, 2))
+    assert "ids [batch, token, 2], types [batch, token, 2]" in error.message
+    assert "mask" not in error.message
+    assert "--shape ids=1x64x2 --shape types=1x64x2" in error.remedy
+
+
 def test_open_dimension_with_shape(tmp_path: Path) -> None:
     model = import_model(saved(tmp_path, small_model(("batch", 3, "height", 8))), {"x": (2, 3, 10, 8)})
     assert model.graph.tensors["y"].shape == (2, 2, 8, 6)
@@ -108,6 +119,20 @@ def test_cycle(tmp_path: Path) -> None:
     model.graph.node.insert(0, helper.make_node("Add", ["x", "b"], ["a"], name="first"))
     model.graph.node.insert(1, helper.make_node("Relu", ["a"], ["b"], name="second"))
     assert refusal(saved(tmp_path, model)).code is ErrorCode.INVALID_MODEL
+
+
+def test_no_outputs(tmp_path: Path) -> None:
+    model = small_model()
+    del model.graph.output[:]
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "no outputs" in error.message
+
+
+def test_a_window_larger_than_its_input(tmp_path: Path) -> None:
+    error = refusal(saved(tmp_path, small_model((1, 3, 8, 1))))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "window larger" in error.message
 
 
 def test_missing_initializer(tmp_path: Path) -> None:
@@ -142,6 +167,37 @@ def test_external_data_truncated(tmp_path: Path) -> None:
     path, _ = external(tmp_path)
     (tmp_path / "small.data").write_bytes(b"\x00" * 10)
     assert "truncated" in refusal(path).message
+
+
+def test_external_data_that_are_shorter_than_the_weight_although_no_length_is_told(tmp_path: Path) -> None:
+    path, proto = external(tmp_path)
+    entries = [entry for entry in proto.graph.initializer[0].external_data if entry.key == "location"]
+    del proto.graph.initializer[0].external_data[:]
+    proto.graph.initializer[0].external_data.extend(entries)
+    path.write_bytes(proto.SerializeToString())
+    assert import_model(path).weights["w"].numpy().sum() == 54
+    (tmp_path / "small.data").write_bytes(b"\x00" * 10)
+    assert "truncated" in refusal(path).message
+
+
+@pytest.mark.parametrize(("key", "value"), [("offset", "abc"), ("offset", "-4"), ("length", "")])
+def test_external_data_in_no_place(tmp_path: Path, key: str, value: str) -> None:
+    path, proto = external(tmp_path)
+    for entry in proto.graph.initializer[0].external_data:
+        if entry.key == key:
+            entry.value = value
+    path.write_bytes(proto.SerializeToString())
+    error = refusal(path)
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "w" in error.message
+
+
+def test_external_data_with_several_hard_links(tmp_path: Path) -> None:
+    path, _ = external(tmp_path)
+    (tmp_path / "other.data").hardlink_to(tmp_path / "small.data")
+    error = refusal(path)
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "hard links" in error.message
 
 
 @pytest.mark.parametrize("location", ["../outside.data", "/etc/hostname", "a/../../outside.data"])

@@ -53,6 +53,10 @@ def test_a_quarter_is_as_much_faster_as_was_measured(size: int, channels: int, s
     assert whole / part == pytest.approx(speedup, rel=0.12)
 
 
+def test_a_convolution_of_nothing_takes_no_time_to_speak_of() -> None:
+    assert reference_seconds(conv_work(8, 8, 0, 3)) == pytest.approx(physics.NODE_SECONDS, rel=0.1)
+
+
 def test_a_slower_device_takes_longer_in_proportion() -> None:
     model = PhysicsCostModel(cluster_of(1.0, 0.25))
     work = conv_work(16, 16, 8, 3)
