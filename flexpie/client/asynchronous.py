@@ -36,7 +36,10 @@ class AsyncClient:
     def __init__(
         self, address: str = messages.DEFAULT_ADDRESS, *, timeout: float = messages.DEFAULT_TIMEOUT_SECONDS
     ) -> None:
-        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is used."""
+        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is
+        used. Raises ``INVALID_ARGUMENT`` for another `address`.
+        """
+        messages.check_address(address)
         self.address = address
         self._timeout = timeout
         self._channel = grpc.aio.insecure_channel(address, options=messages.channel_options())

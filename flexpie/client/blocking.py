@@ -34,7 +34,10 @@ class Client:
     def __init__(
         self, address: str = messages.DEFAULT_ADDRESS, *, timeout: float = messages.DEFAULT_TIMEOUT_SECONDS
     ) -> None:
-        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is used."""
+        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is
+        used. Raises ``INVALID_ARGUMENT`` for another `address`.
+        """
+        messages.check_address(address)
         self.address = address
         self._timeout = timeout
         self._channel = grpc.insecure_channel(address, options=messages.channel_options())

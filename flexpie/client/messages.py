@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,18 @@ LOAD_TIMEOUT_SECONDS = 600.0
 
 def channel_options() -> limits.ChannelOptions:
     """The master bounds what it takes; answers may be as large as they are."""
-    return [
-        *limits.channel_options(),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", -1),
-    ]
+    return limits.channel_options(max_message_bytes=-1)
+
+
+def check_address(address: str) -> None:
+    """Raise ``INVALID_ARGUMENT`` for what is not ``host:port``; gRPC's other names (``unix:``, ``dns:///``) pass."""
+    scheme = re.match(r"[a-z0-9-]+:(?=/)|unix:|unix-abstract:", address)
+    host, colon, port = address.rpartition(":")
+    if not scheme and not (colon and host and port.isdecimal() and 1 <= int(port) <= 65535):
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"{address!r} is no address of a master.", "Write it as host:port, such as "
+            f"{DEFAULT_ADDRESS}."
+        )  # fmt: skip
 
 
 def infer_request(model: str, inputs: Mapping[str, npt.ArrayLike]) -> pb.ModelInferRequest:
@@ -130,7 +138,7 @@ def unreadable(path: Path, error: OSError) -> FlexPieError:
 
 def call_error(error: grpc.RpcError, address: str, timeout_seconds: float | None) -> FlexPieError:
     """The error that a call to the master failed with."""
-    found = error_from_rpc(error, f"the master at {address}")
+    found = error_from_rpc(error, f"The master at {address}")
     if found.remedy:
         return found  # it is the master's own
     match found.code:

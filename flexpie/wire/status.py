@@ -1,12 +1,13 @@
 """Errors of the catalogue as gRPC statuses, and back.
 
-The status tells any gRPC client what kind of failure it is; trailing metadata carries the code and the remedy, so that
-FlexPie's own clients see the error that was raised.
+The status tells any gRPC client what kind of failure it is, and its details are the message and the remedy; trailing
+metadata carries the code and the remedy, so that FlexPie's own clients see the error that was raised.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -56,6 +57,9 @@ _CODE_OF = {
     grpc.StatusCode.DATA_LOSS: ErrorCode.CORRUPT_PACKAGE,
 }
 
+# "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: ..."
+_CONNECTING = re.compile(r"^failed to connect to all addresses; last error: ([A-Z_]+: )?(ip\S+: )?(Failed to .*?: )?")
+
 _log = logging.getLogger(__name__)
 
 
@@ -72,11 +76,18 @@ def error_from_rpc(error: grpc.RpcError, peer: str) -> FlexPieError:
     if isinstance(code, str) and code in ErrorCode.__members__:
         remedy = metadata.get(REMEDY_KEY, b"")
         text = remedy.decode("utf-8", "replace") if isinstance(remedy, bytes) else remedy
-        return FlexPieError(ErrorCode[code], details, text)
+        return FlexPieError(ErrorCode[code], details.removesuffix(f" {text}"), text)
     known = _CODE_OF.get(status, ErrorCode.INTERNAL)
     if known is ErrorCode.DEVICE_UNREACHABLE:
         return FlexPieError(
-            known, f"{peer} does not answer: {details}.", "Check that it runs, and that its address is right."
+            known, f"{peer} does not answer: {_plain(details)}.", "Check that it runs, and that its address is right."
+        )
+    if known is ErrorCode.VERSION_MISMATCH:
+        return FlexPieError(
+            known,
+            f"{peer} does not know this call: {details.rstrip('!.')}.",
+            "Check that the address is right (masters and workers have ports of their own), and that both ends run the "
+            "same version of FlexPie.",
         )
     return FlexPieError(known, f"{peer}: {details or status.name}")
 
@@ -98,7 +109,14 @@ async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> Async
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: FlexPieError) -> None:
     """End a call with an error; never returns."""
-    await context.abort(STATUS_OF[error.code], error.message, error_metadata(error))
+    await context.abort(STATUS_OF[error.code], str(error), error_metadata(error))
+
+
+def _plain(details: str) -> str:
+    """What gRPC says of a connection that failed, without what only its authors need."""
+    if "Domain name not found" in details:
+        return "its name is not known here"
+    return _CONNECTING.sub("", details).rstrip(".")
 
 
 def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, Iterable[tuple[str, str | bytes]]]:

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from flexpie.client import messages
+from flexpie.client import Client, messages
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire import limits
 from flexpie.wire.status import CODE_KEY, REMEDY_KEY
@@ -60,6 +60,24 @@ def test_typed_contents_are_understood_too() -> None:
     response = pb.ModelInferResponse()
     response.outputs.add(name="y", datatype="INT64", shape=[2]).contents.int64_contents.extend([3, 4])
     np.testing.assert_array_equal(messages.infer_outputs(response)["y"], [3, 4])
+
+
+@pytest.mark.parametrize("address", ["localhost:50050", "[::1]:1", "pi.local:65535", "unix:/run/x", "dns:///pi:1"])
+def test_addresses(address: str) -> None:
+    messages.check_address(address)
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "localhost:", ":50050", "a:0", "a:70000", "a:b", "http:50x"])
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with pytest.raises(FlexPieError, match="no address") as caught:
+        Client(address)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_no_message_is_too_large_for_a_client() -> None:
+    options = messages.channel_options()
+    for direction in ("send", "receive"):
+        assert [value for key, value in options if key == f"grpc.max_{direction}_message_length"] == [-1]
 
 
 def test_a_type_that_no_model_takes_is_refused() -> None:
@@ -121,7 +139,7 @@ class FakeRpcError(grpc.RpcError):
 @pytest.mark.parametrize(
     ("status", "details", "code", "text", "remedy"),
     [
-        ("UNAVAILABLE", "refused", "DEVICE_UNREACHABLE", "the master at pi:1 does not answer", "Check that it runs"),
+        ("UNAVAILABLE", "refused", "DEVICE_UNREACHABLE", "The master at pi:1 does not answer", "Check that it runs"),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", "DEADLINE_EXCEEDED", "did not answer within 5 s", "more time"),
         (
             "RESOURCE_EXHAUSTED",

@@ -34,7 +34,7 @@ class Refused(grpc.RpcError):
 @pytest.mark.parametrize("code", ErrorCode)
 def test_every_code_has_a_status_and_comes_back(code: ErrorCode) -> None:
     error = FlexPieError(code, "what happened", "what to do: 3 × 4")
-    found = error_from_rpc(Refused(STATUS_OF[code], error.message, error_metadata(error)), "the master")
+    found = error_from_rpc(Refused(STATUS_OF[code], str(error), error_metadata(error)), "the master")
     assert (found.code, found.message, found.remedy) == (error.code, error.message, error.remedy)
 
 
@@ -49,6 +49,31 @@ def test_statuses_of_other_servers_become_errors(status: grpc.StatusCode) -> Non
     assert isinstance(error.code, ErrorCode)
     assert "worker a" in error.message
     assert "details" in error.message
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Failed to connect to remote "
+            "host: Connection refused",
+            "Connection refused",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv6:%5B::1%5D:9: No route to host",
+            "No route to host",
+        ),
+        (
+            "errors resolving a.b:9: [field:hostname lookup error:address lookup failed for a.b:9: Domain name not "
+            "found]",
+            "its name is not known here",
+        ),
+        ("Socket closed", "Socket closed"),
+    ],
+)
+def test_what_grpc_says_of_connections_is_told_in_short(details: str, reason: str) -> None:
+    error = error_from_rpc(Refused(grpc.StatusCode.UNAVAILABLE, details), "device a")
+    assert error.message == f"device a does not answer: {reason}."
 
 
 def test_a_code_from_a_newer_version_falls_back_to_the_status() -> None:
