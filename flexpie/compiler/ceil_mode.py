@@ -14,34 +14,16 @@ import onnx_ir as ir
 _POOLS = {"MaxPool", "AveragePool", "LpPool"}
 
 
-def settle_ceil_mode(model: ir.Model) -> bool:
-    """Rewrite the first pool whose inferred output has windows that onnxruntime leaves out; whether there was one.
+def settle_ceil_mode(node: ir.Node) -> bool:
+    """Rewrite a pool whose inferred output has windows that onnxruntime leaves out; whether it was one, and could be.
 
-    requires: inferred shapes, topological order. Only up to a rewritten pool are shapes right: they have to be inferred
-    again, and then this again.
+    requires: the inferred shape of its input. Shapes behind it have to be inferred again.
     """
-    return any(_settle(node) for node in model.graph if node.op_type in _POOLS and not node.domain)
-
-
-def _settle(node: ir.Node) -> bool:
-    attributes = node.attributes
-    image = node.inputs[0]
-    if image is None or image.shape is None or not image.shape.is_static():
-        return False
-    if attributes.get_int("ceil_mode", 0) == 0 or attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
-        return False
-    kernel = list(attributes.get_ints("kernel_shape", []))
-    rank = len(kernel)
-    strides = list(attributes.get_ints("strides", [1] * rank))
-    dilations = list(attributes.get_ints("dilations", [1] * rank))
-    pads = list(attributes.get_ints("pads", [0] * 2 * rank))
-    lengths = [int(dim) for dim in list(image.shape)[2:] if isinstance(dim, int)]
-    axes = [
-        _Axis(length, kernel[at], (kernel[at] - 1) * dilations[at] + 1, strides[at], pads[at], pads[at + rank])
-        for at, length in enumerate(lengths)
-    ]
+    axes = _axes_of(node)
     if not any(axis.drops_window for axis in axes):
         return False
+    attributes = node.attributes
+    begins = [axis.begin for axis in axes]
     floor_ends = [axis.floor_end for axis in axes]
     ceil_ends = [axis.ceil_end if axis.drops_window else axis.end for axis in axes]
     counts_padding = bool(attributes.get_int("count_include_pad", 0))
@@ -55,8 +37,39 @@ def _settle(node: ir.Node) -> bool:
         ends = [end for end in ceil_ends if end is not None]
     else:
         return False
-    attributes["pads"] = ir.AttrInt64s("pads", pads[:rank] + ends)
+    attributes["pads"] = ir.AttrInt64s("pads", begins + ends)
     return True
+
+
+def pool_shape(node: ir.Node) -> tuple[int, ...] | None:
+    """The output's shape in onnxruntime of a pool with windows that it leaves out; None for all other nodes."""
+    axes = _axes_of(node)
+    if not any(axis.drops_window for axis in axes):
+        return None
+    assert node.inputs[0] is not None
+    assert node.inputs[0].shape is not None
+    batch, channels = (int(dim) for dim in list(node.inputs[0].shape)[:2] if isinstance(dim, int))
+    return (batch, channels, *(axis.inferred - axis.drops_window for axis in axes))
+
+
+def _axes_of(node: ir.Node) -> list[_Axis]:
+    """The axes of a pool's windows; none for a node that is no pool with `ceil_mode`, or of an unknown shape."""
+    attributes = node.attributes
+    image = node.inputs[0] if node.op_type in _POOLS and not node.domain else None
+    if image is None or image.shape is None or not image.shape.is_static():
+        return []
+    if attributes.get_int("ceil_mode", 0) == 0 or attributes.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return []
+    kernel = list(attributes.get_ints("kernel_shape", []))
+    rank = len(kernel)
+    strides = list(attributes.get_ints("strides", [1] * rank))
+    dilations = list(attributes.get_ints("dilations", [1] * rank))
+    pads = list(attributes.get_ints("pads", [0] * 2 * rank))
+    lengths = [int(dim) for dim in list(image.shape)[2:] if isinstance(dim, int)]
+    return [
+        _Axis(length, kernel[at], (kernel[at] - 1) * dilations[at] + 1, strides[at], pads[at], pads[at + rank])
+        for at, length in enumerate(lengths)
+    ]
 
 
 @dataclass(frozen=True)

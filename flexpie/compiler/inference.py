@@ -9,11 +9,12 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from flexpie.compiler.ceil_mode import settle_ceil_mode
 from flexpie.compiler.contrib import replace_contrib_nodes
 from flexpie.compiler.loops import loop_shapes
+from flexpie.compiler.run_shapes import settle_shapes, show_settled
 from flexpie.compiler.skeleton import skeleton
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.tensor import Shape
 
 _DEFAULT_DOMAINS = {"", "ai.onnx"}
 _UNTYPED = "expected to have type but instead is null"
@@ -38,15 +39,19 @@ def infer(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -
     `declared` has the types of inputs and outputs that the model itself cannot hold. Raises ``INVALID_MODEL`` when
     types or shapes contradict each other.
     """
-    types = _infer_once(path, model, declared)
-    while settle_ceil_mode(model):
-        types = _infer_once(path, model, declared)
+    settled: dict[str, Shape] = {}
+    types = _infer_once(path, model, declared, settled)
+    while settle_shapes(model, settled):
+        types = _infer_once(path, model, declared, settled)
     return types
 
 
-def _infer_once(path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto]) -> Mapping[str, onnx.TypeProto]:
+def _infer_once(
+    path: Path, model: ir.Model, declared: Mapping[str, onnx.TypeProto], settled: Mapping[str, Shape]
+) -> Mapping[str, onnx.TypeProto]:
     proto = skeleton(model, declared)
     replace_contrib_nodes(proto)
+    show_settled(proto, settled)
     for output in proto.graph.output:  # files declare them wrongly, and onnxruntime does not mind
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")

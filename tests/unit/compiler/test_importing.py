@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import flexpie_models
-from flexpie.core.scheme import single
+from flexpie.core.scheme import IN_H, OUT_C, Scheme, single
 from tests.random_graphs import GraphWriter
 from tests.random_plans import forced_plan
 from tests.splitting import imported, split_against_unsplit
@@ -98,6 +98,40 @@ def test_ceil_mode_is_settled_with_the_shapes_behind_the_pools_in_front() -> Non
     model = imported(proto)
     assert [model.graph.tensors[name].shape[2] for name in "yz"] == [8, 2]
     comparison = split_against_unsplit(proto, model, forced_plan(model.graph, 1, single(0)))
+    assert comparison is not None
+    assert comparison.equal, comparison
+
+
+@pytest.mark.parametrize("scheme", [IN_H, OUT_C])
+@pytest.mark.parametrize(
+    ("op_type", "shape", "attributes", "expected"),
+    [
+        ("Resize", (1, 2, 70, 4), {"mode": "linear"}, (1, 2, 91, 5)),
+        ("Resize", (1, 2, 4, 10), {"mode": "nearest"}, (1, 2, 5, 13)),
+        # Windows of one axis are left out, those of the other are more than fit: no other pool has just these.
+        (
+            "AveragePool",
+            (1, 2, 22, 3),
+            {"kernel_shape": [7, 3], "strides": [3, 5], "pads": [6, 2, 4, 1], "ceil_mode": 1, "count_include_pad": 1},
+            (1, 2, 10, 1),
+        ),
+    ],
+)
+def test_shapes_are_those_that_onnxruntime_yields(
+    op_type: str, shape: tuple[int, ...], attributes: dict[str, Any], expected: tuple[int, ...], scheme: Scheme
+) -> None:
+    made = writer(*shape)
+    inputs = ["x"]
+    if op_type == "Resize":
+        made.initializers.append(numpy_helper.from_array(np.array([1, 1, 1.3, 1.3], np.float32), "scales"))
+        inputs = ["x", "", "scales"]
+    made.nodes.append(helper.make_node(op_type, inputs, ["y"], **attributes))
+    made.shapes["y"] = expected
+    proto = made.model(["x"], [made.add("Relu", ["y"], expected)])
+    proto.opset_import[0].version = 17
+    model = imported(proto)
+    assert model.graph.tensors["y"].shape == expected
+    comparison = split_against_unsplit(proto, model, forced_plan(model.graph, 3, scheme))
     assert comparison is not None
     assert comparison.equal, comparison
 
