@@ -6,6 +6,7 @@ metadata carries the code and the remedy, so that FlexPie's own clients see the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Iterable
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 
@@ -60,6 +62,11 @@ _CODE_OF = {
 # "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: ..."
 _CONNECTING = re.compile(r"^failed to connect to all addresses; last error: ([A-Z_]+: )?(ip\S+: )?(Failed to .*?: )?")
 
+MAX_MESSAGE_BYTES = 3000
+MAX_REMEDY_BYTES = 1000
+"""Of an error as gRPC encodes it. They travel as headers, and a call with more than 8 KiB of those fails with that
+alone."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -99,6 +106,9 @@ async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> Async
         yield
     except FlexPieError as error:
         await abort(context, error)
+    except DecodeError as error:  # in a stream of messages, which are decoded one by one
+        what = f"A message of the call cannot be read: {error}."
+        await abort(context, FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Run the same version on both ends."))
     except (grpc.RpcError, grpc.aio.AbortError):
         raise
     except Exception as error:
@@ -109,7 +119,23 @@ async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> Async
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: FlexPieError) -> None:
     """End a call with an error; never returns."""
-    await context.abort(STATUS_OF[error.code], str(error), error_metadata(error))
+    message, remedy = _shortened(error.message, MAX_MESSAGE_BYTES), _shortened(error.remedy, MAX_REMEDY_BYTES)
+    error = FlexPieError(error.code, message, remedy)
+    try:
+        await context.abort(STATUS_OF[error.code], str(error), error_metadata(error))
+    except grpc.aio.InternalError as gone:  # the caller, at this very moment: there is nobody to tell
+        raise asyncio.CancelledError from gone
+
+
+def _shortened(text: str, limit_bytes: int) -> str:
+    """A text that takes no more than so many bytes (and a few) in a header."""
+    size = 0
+    for index, character in enumerate(text):
+        plain = " " <= character <= "~" and character != "%"
+        size += 1 if plain else 3 * len(character.encode("utf-8", "replace"))
+        if size > limit_bytes:
+            return text[:index] + " …"
+    return text
 
 
 def _plain(details: str) -> str:

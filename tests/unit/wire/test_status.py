@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -121,3 +122,33 @@ def test_a_defect_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None
         error = asyncio.run(call_of(KeyError("surprise")))
     assert error.code is ErrorCode.INTERNAL
     assert "surprise" in error.message
+
+
+@pytest.mark.parametrize("character", ["x", "ü", "%", "\x01", "€"])
+def test_long_errors_are_shortened_to_what_headers_may_take(character: str) -> None:
+    error = asyncio.run(call_of(FlexPieError(ErrorCode.INVALID_INPUT, character * 30_000, character * 30_000)))
+    assert error.code is ErrorCode.INVALID_INPUT
+    for text in (error.message, error.remedy):
+        assert text.startswith(character * 100)
+        assert text.endswith(" …")
+
+
+def test_a_message_that_cannot_be_read_is_the_callers_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    error = asyncio.run(call_of(DecodeError("Error parsing message")))
+    assert error.code is ErrorCode.INVALID_ARGUMENT
+    assert not caplog.records
+
+
+def test_a_caller_that_is_gone_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    class Gone:
+        async def abort(self, *arguments: object) -> None:
+            raise grpc.aio.InternalError("the call has ended")
+
+    async def answer() -> None:
+        context: Any = Gone()
+        async with errors_as_status(context):
+            raise FlexPieError(ErrorCode.DEADLINE_EXCEEDED, "too late")
+
+    with pytest.raises(asyncio.CancelledError):  # which gRPC takes for the end of the call
+        asyncio.run(answer())
+    assert not caplog.records
