@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import math
 import os
 import signal
 import sys
@@ -27,8 +29,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def print_json(result: Mapping[str, Any]) -> None:
-    """The machine-readable result of a command."""
-    click.echo(json.dumps(result, indent=2))
+    """The machine-readable result of a command. JSON knows neither NaN nor infinity: they become null."""
+    click.echo(json.dumps(_finite(result), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 segment``, ``2 segments``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def fail(error: FlexPieError) -> NoReturn:
@@ -44,6 +59,7 @@ def reporting(command: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(command)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        quieten_libraries()
         try:
             with _terminable():
                 return command(*args, **kwargs)
@@ -54,23 +70,53 @@ def reporting(command: Callable[_P, _R]) -> Callable[_P, _R]:
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             sys.exit(130)
-        except ImportError as error:
-            if os.environ.get("FLEXPIE_DEBUG"):
-                raise
-            fail(FlexPieError(ErrorCode.INVALID_ARGUMENT, f"This command needs more packages ({error}).",
-                              "Install them with: pip install 'flexpie[demo]'"))  # fmt: skip
-        except OSError as error:
-            if os.environ.get("FLEXPIE_DEBUG"):
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            fail(FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{where}{error.strerror or error}."))
         except Exception as error:
             if os.environ.get("FLEXPIE_DEBUG"):
                 raise
-            fail(FlexPieError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}",
-                              "This is a defect of FlexPie; FLEXPIE_DEBUG=1 shows where."))  # fmt: skip
+            fail(explained(error))
 
     return wrapper
+
+
+_EXTRAS = {"demo": "demo", "infer": "demo", "models": "demo", "testbed": "testbed"}
+"""Command → extra of the installation that it needs; all others that need one need the master's."""
+
+
+def explained(error: Exception) -> FlexPieError:
+    """What a user is told of an exception."""
+    if isinstance(error, FlexPieError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("flexpie."):
+        context = click.get_current_context(silent=True)
+        words = context.command_path.split() if context else []
+        extra = next((_EXTRAS[word] for word in words if word in _EXTRAS), "master")
+        package = (error.name or "").partition(".")[0]
+        return FlexPieError(ErrorCode.INVALID_ARGUMENT,
+                            f"{' '.join(words)} needs the package {package}, which is not installed.",
+                            f"Install what it needs with: pip install 'flexpie[{extra}]'")  # fmt: skip
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{where}{error.strerror or error}.")
+    return FlexPieError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}",
+                        "This is a defect of FlexPie; FLEXPIE_DEBUG=1 shows where.")  # fmt: skip
+
+
+def quieten_libraries() -> None:
+    """What the tools for ONNX say of a wrong model beside the exception that they raise; gRPC likewise."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    for name in ("onnx_ir", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def ending_daemon(name: str) -> Iterator[None]:
+    """Tell in one line why a daemon cannot go on. A defect keeps its traceback: the log is where to look for it."""
+    quieten_libraries()
+    try:
+        yield
+    except (FlexPieError, ModuleNotFoundError) as error:
+        click.echo(f"{name}: {explained(error)}", err=True)
+        sys.exit(1)
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flexpie.cli.console import EXIT_DIFFERENT, json_option, print_json, reporting
+from flexpie.cli.console import EXIT_DIFFERENT, counted, json_option, print_json, reporting
 
 if TYPE_CHECKING:
     from flexpie.client import Client, ModelInfo
@@ -29,19 +31,22 @@ def demo(workers: int, as_json: bool) -> None:
     seen. Three processes on one machine share its cores: the times show that it works, not how fast devices of your
     own would be.
     """
+    import flexpie.pipeline  # noqa: F401  (the master needs it; without it, say so before processes start)
+    import flexpie_models  # noqa: F401
     from flexpie.cli.embedded import EmbeddedCluster
     from flexpie.client import Client
 
-    click.echo(f"Starting {workers} workers and a master …", err=True)
+    click.echo(f"Starting {counted(workers, 'worker')} and a master …", err=True)
     with tempfile.TemporaryDirectory(prefix="flexpie-demo-") as folder, EmbeddedCluster(workers) as cluster, Client(
         cluster.address
     ) as client:  # fmt: skip
         photograph = _photograph(client, Path(folder))
         digits = _digits(client, Path(folder))
+        devices = [device.name for device in client.status().devices]
     if as_json:
         print_json({"workers": workers, "photograph": photograph, "digits": digits})
     else:
-        _report(photograph, digits)
+        _report(photograph, digits, devices)
     if not (photograph["outputs_equal"] and digits["same_classes"] == digits["images"]):
         raise SystemExit(EXIT_DIFFERENT)
 
@@ -122,32 +127,37 @@ def _summary(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _report(photograph: dict[str, Any], digits: dict[str, Any]) -> None:
+def _scheme(scheme: str, devices: Sequence[str]) -> str:
+    """A scheme as people read it: with the name of the only device instead of its index."""
+    match = re.fullmatch(r"Single\((\d+)\)", scheme)
+    return f"Single ({devices[int(match[1])]})" if match else scheme
+
+
+def _report(photograph: dict[str, Any], digits: dict[str, Any], devices: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     for result in (photograph, digits):
-        table = Table(title=f"{result['model']} on {len(result['devices'])} workers")
-        for column in ("segment", "layers", "scheme", "exchange before"):
+        table = Table(title=f"Plan: {result['model']} on {counted(len(result['devices']), 'worker')}")
+        for column in ("segment", "layers", "scheme", "sent before it"):
             table.add_column(column, justify="left" if column == "scheme" else "right")
-        for index, segment in enumerate(result["segments"]):
-            exchange = f"{segment['exchange_bytes'] / 1e3:,.1f} kB"
-            table.add_row(str(index), str(segment["layers"]), segment["scheme"], exchange)
+        for number, segment in enumerate(result["segments"], 1):
+            sent = f"{segment['exchange_bytes'] / 1e3:,.1f} kB"
+            table.add_row(str(number), str(segment["layers"]), _scheme(segment["scheme"], devices), sent)
         console.print(table)
-    console.print(f"Photograph {photograph['picture']}")
-    console.print(f"  unsplit: classes {photograph['top_classes_unsplit']} in {_ms(photograph['unsplit_seconds'])}")
-    console.print(f"  split:   classes {photograph['top_classes_split']} in {_ms(photograph['split_seconds'])}")
-    console.print(f"  largest difference of the 1000 outputs: {photograph['max_abs_error']:.2g}")
-    console.print(f"{digits['images']} handwritten digits, never seen in training")
-    console.print(
-        f"  unsplit: {digits['accuracy_unsplit']:.1%} right, {_ms(digits['unsplit_seconds'])} for all;"
-        f" split: {digits['accuracy_split']:.1%} right, {_ms(digits['split_seconds'])}"
-    )
-    console.print(
+    click.echo(f"Photograph {photograph['picture']}: the best five of 1000 classes")
+    click.echo(f"  unsplit  {photograph['top_classes_unsplit']} in {_ms(photograph['unsplit_seconds'])}")
+    click.echo(f"  split    {photograph['top_classes_split']} in {_ms(photograph['split_seconds'])}")
+    click.echo(f"  largest difference of the 1000 outputs: {photograph['max_abs_error']:.2g}")
+    click.echo(f"{digits['images']} handwritten digits, never seen in training, in one batch")
+    click.echo(f"  unsplit  {digits['accuracy_unsplit']:.1%} right in {_ms(digits['unsplit_seconds'])}")
+    click.echo(f"  split    {digits['accuracy_split']:.1%} right in {_ms(digits['split_seconds'])}")
+    click.echo(
         f"  the same class for {digits['same_classes']} of {digits['images']} images, "
         f"largest difference {digits['max_abs_error']:.2g}"
     )
+    click.echo("All workers share this machine's cores: the times show that it works, not how fast it is.")
 
 
 def _ms(seconds: float) -> str:

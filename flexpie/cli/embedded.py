@@ -18,7 +18,14 @@ class EmbeddedCluster:
     """Worker processes and a master process, ready when the `with` block begins, gone when it ends."""
 
     def __init__(self, workers: int = 0, cluster_file: Path | None = None) -> None:
-        """Start `workers` local workers, or use those of a cluster file."""
+        """Start `workers` local workers, or use those of a cluster file.
+
+        Raises ``INVALID_CLUSTER`` for a wrong file.
+        """
+        if cluster_file is not None:
+            from flexpie.master.cluster_file import read_cluster_file
+
+            read_cluster_file(cluster_file)  # what is wrong with it is not for the master's log
         self._count = workers
         self._cluster_file = cluster_file
         self._stack = ExitStack()

@@ -23,7 +23,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @click.command()
 @click.argument("model")
-@click.argument("inputs", nargs=-1, required=True, metavar="[NAME=]FILE...")
+@click.argument("inputs", nargs=-1, metavar="[NAME=]FILE...")
 @master_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all outputs as .npz.")
 @click.option("--top", default=5, show_default=True, help="Largest values to show of each output.")
@@ -43,9 +43,12 @@ def infer(
 
     with Client(address) as client:
         info = client.model(model)
-        feeds = {}
+        feeds: dict[str, npt.NDArray[Any]] = {}
         for item in inputs:
-            feeds.update(_read_input(info, item, plain))
+            found = _read_input(info, item, plain)
+            if twice := feeds.keys() & found.keys():
+                raise FlexPieError(ErrorCode.INVALID_INPUT, f"The input {min(twice)} is given twice, by {item} too.")
+            feeds.update(found)
         start = time.perf_counter()
         outputs = client.infer(model, feeds, timeout=timeout)
         seconds = time.perf_counter() - start
@@ -69,9 +72,9 @@ def _read_input(info: ModelInfo, item: str, plain: bool) -> dict[str, npt.NDArra
     if not equals or (name not in names and Path(item).exists()):
         name, text = "", item
     path = Path(text)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+    arrays = None if path.suffix.lower() in _PICTURES else _read_arrays(path)
+    if isinstance(arrays, dict):
+        return arrays
     if not name:
         if len(names) != 1:
             raise FlexPieError(
@@ -86,14 +89,21 @@ def _read_input(info: ModelInfo, item: str, plain: bool) -> dict[str, npt.NDArra
         raise FlexPieError(
             ErrorCode.INVALID_INPUT, f"{info.name} has no input {name!r}.", f"Its inputs are: {', '.join(names)}."
         )
-    if path.suffix.lower() in _PICTURES:
-        return {name: _picture(path, tensor, plain)}
+    return {name: _picture(path, tensor, plain) if arrays is None else arrays}
+
+
+def _read_arrays(path: Path) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    """One array of a .npy file, or the arrays of a .npz file by name."""
     try:
-        return {name: np.load(path, allow_pickle=False)}
-    except ValueError as error:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as archive:
+            return dict(archive)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FlexPieError(
-            ErrorCode.INVALID_INPUT, f"{path} is neither a picture nor a .npy file ({error}).",
-            f"Save the array with numpy.save; {name} wants {tensor.dtype}{list(tensor.shape)}.",
+            ErrorCode.INVALID_INPUT, f"{path} is neither a picture nor a file of numpy's arrays.",
+            f"Pictures end in {', '.join(sorted(_PICTURES))}; save arrays with numpy.save, several with numpy.savez.",
         ) from error  # fmt: skip
 
 
@@ -109,7 +119,10 @@ def _picture(path: Path, tensor: TensorInfo, plain: bool) -> npt.NDArray[Any]:
 
     channels = int(shape[1])
     mean, deviation = _IMAGENET if channels == 3 and not plain else ((0.0,) * channels, (1.0,) * channels)
-    picture = prepare_image(path, ImageInput(int(shape[2]), tuple(mean), tuple(deviation), channels))
+    try:
+        picture = prepare_image(path, ImageInput(int(shape[2]), tuple(mean), tuple(deviation), channels))
+    except ValueError as error:
+        raise FlexPieError(ErrorCode.INVALID_INPUT, f"{error}.", "Give another file.") from error
     return np.repeat(picture, int(shape[0]), axis=0)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from flexpie.cli.console import (
+    counted,
     json_option,
     master_option,
     print_json,
@@ -46,14 +49,14 @@ def load(
     wanted = profiles_of(shapes, profiles)
     from flexpie.client import Client
 
-    with Client(address) as client, _Bars() as bars:
+    with Client(address) as client, _progress() as shown:
         info = client.load(
             model,
             name=name,
             profiles=wanted,
             scheme=scheme,
             timeout=timeout,
-            on_progress=bars.show,
+            on_progress=shown.show,
         )
     if as_json:
         print_json({"name": info.name, "state": info.state, **_summary(info),
@@ -63,9 +66,10 @@ def load(
     for profile in info.profiles:
         which = f" for {described_inputs(profile)}" if len(info.profiles) > 1 else ""
         click.echo(
-            f"{info.name}{which} is {info.state} on {', '.join(profile.devices)}: {len(profile.segments)} segments, "
-            f"predicted {profile.predicted_seconds * 1e3:.1f} ms (best single device "
-            f"{profile.single_device_seconds * 1e3:.1f} ms), pushed {profile.pushed_bytes / 1e6:.1f} MB"
+            f"{info.name}{which} is {info.state} on {', '.join(profile.devices)}: "
+            f"{counted(len(profile.segments), 'segment')}, predicted {profile.predicted_seconds * 1e3:.1f} ms "
+            f"(best single device {profile.single_device_seconds * 1e3:.1f} ms), "
+            f"pushed {profile.pushed_bytes / 1e6:.1f} MB"
         )
 
 
@@ -89,14 +93,60 @@ def _summary(info: ModelInfo | ProfileInfo) -> dict[str, object]:
 @click.command()
 @click.argument("name")
 @master_option
+@json_option
 @reporting
-def unload(name: str, address: str) -> None:
-    """Stop serving the model NAME."""
+def unload(name: str, address: str, as_json: bool) -> None:
+    """Stop serving the model NAME; its requests in flight finish."""
     from flexpie.client import Client
 
     with Client(address) as client:
         client.unload(name)
-    click.echo(f"{name} is unloaded", err=True)
+    if as_json:
+        print_json({"name": name, "state": "unloaded"})
+    else:
+        click.echo(f"{name} is unloaded")
+
+
+def _progress() -> _Bars | _Lines:
+    """Bars where somebody watches them; lines in a log, and on a device that has no more than a worker needs."""
+    if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+        return _Bars()
+    return _Lines()
+
+
+def _label(progress: LoadProgress) -> str:
+    """The stage of loading, and of several profiles which."""
+    shared = progress.profiles == 1 or progress.stage in {"upload", "import"}
+    return progress.stage if shared else f"{progress.stage} {progress.profile + 1}/{progress.profiles}"
+
+
+def _amount(progress: LoadProgress) -> str:
+    """How far the stage is."""
+    if progress.unit == "seconds":
+        return f"{progress.done} s"
+    if not progress.total:
+        return ""
+    if progress.unit == "bytes":
+        return f"{progress.done / 1e6:,.1f} of {progress.total / 1e6:,.1f} MB"
+    return f"{progress.done} of {progress.total} {progress.unit}"
+
+
+class _Lines:
+    """One line on stderr for each stage of loading that begins."""
+
+    def __init__(self) -> None:
+        self._label = ""
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, progress: LoadProgress) -> None:
+        if progress.stage and _label(progress) != self._label:
+            self._label = _label(progress)
+            click.echo(f"{self._label} …", err=True)
 
 
 class _Bars:
@@ -104,11 +154,11 @@ class _Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
             TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[amount]}"),
-            TimeElapsedColumn(), console=Console(stderr=True),
+            TimeRemainingColumn(), console=Console(stderr=True),
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
@@ -116,25 +166,14 @@ class _Bars:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._end_stage()
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def show(self, progress: LoadProgress) -> None:
         if not progress.stage:
             return
-        shared = progress.profiles == 1 or progress.stage in {"upload", "import"}
-        label = progress.stage if shared else f"{progress.stage} {progress.profile + 1}/{progress.profiles}"
+        label = _label(progress)
         if label not in self._tasks:
-            self._end_stage()
             self._tasks[label] = self._progress.add_task(label, amount="", total=None)
-        amount = f"{progress.done} of {progress.total} {progress.unit}" if progress.total else ""
-        if progress.unit == "bytes" and progress.total:
-            amount = f"{progress.done / 1e6:,.1f} of {progress.total / 1e6:,.1f} MB"
-        self._progress.update(self._tasks[label], completed=progress.done, total=progress.total or None, amount=amount)
-
-    def _end_stage(self) -> None:
-        """The stage shown last is over, also where it could not tell how far it was: its clock stops."""
-        for task in list(self._tasks.values())[-1:]:
-            self._progress.update(task, completed=1, total=1)
+        total = progress.total or None
+        self._progress.update(self._tasks[label], completed=progress.done, total=total, amount=_amount(progress))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import os
 import sys
 from pathlib import Path
 
 import click
 
 from flexpie import __version__
+from flexpie.cli.console import ending_daemon
 from flexpie.cli.worker_command import SizeType
-from flexpie.core.errors import FlexPieError
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -86,26 +85,20 @@ def main(
     Prints "listening on HOST:PORT" when clients can connect; a model answers as soon as it is deployed. SIGTERM and
     Ctrl-C let requests in flight finish; a second Ctrl-C ends the master at once.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters is raised, and reported once
-    from flexpie.master.cluster_file import read_cluster_file
-    from flexpie.master.daemon import DaemonOptions, serve
-    from flexpie.master.master import Settings
-
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    for name in ("onnx_ir", "onnxscript"):  # they tell every pass of their optimisers
-        logging.getLogger(name).setLevel(logging.WARNING)
-    settings = Settings(request_timeout, max_requests, startup_grace)
-    options = DaemonOptions(host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, settings)
-    try:
+    with ending_daemon("flexpie-master"):
+        from flexpie.master.cluster_file import read_cluster_file
+        from flexpie.master.daemon import DaemonOptions, serve
+        from flexpie.master.master import Settings
+
+        settings = Settings(request_timeout, max_requests, startup_grace)
+        options = DaemonOptions(host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, settings)
         file = read_cluster_file(cluster, require_models=not no_models)
         if no_models:
             file = dataclasses.replace(file, models=())
         asyncio.run(serve(file, options, lambda address: click.echo(f"listening on {address}")))
-    except FlexPieError as error:
-        click.echo(f"flexpie-master: {error}", err=True)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flexpie.cli.console import reporting
+from flexpie.cli.console import json_option, print_json, reporting
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 
@@ -16,13 +16,18 @@ def models() -> None:
 
 
 @models.command("list")
+@json_option
 @reporting
-def list_models() -> None:
+def list_models(as_json: bool) -> None:
     """List what can be built."""
     import flexpie_models
 
-    for name in flexpie_models.NAMES:
-        about = flexpie_models.describe(name)
+    found = {name: flexpie_models.describe(name) for name in flexpie_models.NAMES}
+    if as_json:
+        print_json({"models": [{"name": name, "title": about.title, "parameters": about.parameters,
+                                "trained": about.trained} for name, about in found.items()]})  # fmt: skip
+        return
+    for name, about in found.items():
         weights = "trained" if about.trained else "random weights"
         click.echo(f"{name:22} {about.title}, {about.parameters / 1e6:.2f} M parameters, {weights}")
 
@@ -35,10 +40,12 @@ def list_models() -> None:
 @click.option("--image-size", type=click.IntRange(32), help="Height and width; default: the model's own.")
 @click.option("--sequence-length", default=128, show_default=True, type=click.IntRange(1, 512), help="Tokens of text.")
 @click.option("--dynamic", is_flag=True, help="Leave batch size and sequence length open.")
+@json_option
 @reporting
 def build(
-    name: str, output: Path | None, seed: int, batch: int, image_size: int | None, sequence_length: int, dynamic: bool
-) -> None:
+    name: str, output: Path | None, seed: int, batch: int, image_size: int | None, sequence_length: int, dynamic: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Build the model NAME and write it as an ONNX file."""
     import flexpie_models
 
@@ -53,4 +60,7 @@ def build(
         name, seed=seed, batch=batch, image_size=image_size, sequence_length=sequence_length, dynamic=dynamic
     )
     path.write_bytes(model.SerializeToString())
+    if as_json:
+        print_json({"name": name, "path": str(path), "bytes": path.stat().st_size})
+        return
     click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flexpie.cli.console import (
+    counted,
     json_option,
     print_json,
     profile_option,
@@ -100,9 +101,12 @@ def _print_plan(graph: LayerGraph, cluster: Cluster, result: PlanningResult, sea
 
     plan = result.plan
     inputs = ", ".join(f"{name} {list(graph.tensors[name].shape)}" for name in graph.inputs)
-    table = Table(title=f"{graph.name}, {inputs}: {len(graph.layers)} layers in {len(plan.segments)} segments")
+    table = Table(
+        title=f"{graph.name}, {inputs}: {counted(len(graph.layers), 'layer')} in "
+        f"{counted(len(plan.segments), 'segment')}"
+    )
     for column, justify in (("layers", "right"), ("first … last", "left"), ("scheme", "left"), ("devices", "left"),
-                            ("exchange before", "right"), ("", "right"), ("compute", "right")):  # fmt: skip
+                            ("sent before", "right"), ("exchange", "right"), ("compute", "right")):  # fmt: skip
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for segment, cost in zip(plan.segments, plan.costs, strict=True):
         layers = graph.layers[segment.first : segment.stop]
@@ -115,19 +119,24 @@ def _print_plan(graph: LayerGraph, cluster: Cluster, result: PlanningResult, sea
             f"{cost.exchange_seconds * 1e3:.2f} ms",
             f"{max(cost.compute_seconds, default=0.0) * 1e3:.2f} ms",
         )
+    table.add_section()
+    gathered = sum(graph.tensors[name].nbytes for name in graph.outputs)
+    table.add_row(
+        "", "outputs", "", "to the master", f"{gathered / 1e3:,.1f} kB", f"{plan.gather_seconds * 1e3:.2f} ms"
+    )
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
-    console.print(
+    click.echo(
         f"Predicted: {plan.predicted_seconds * 1e3:.1f} ms; the best single device alone: "
         f"{result.single_device.predicted_seconds * 1e3:.1f} ms. Planned in {search_seconds:.2f} s.",
-        highlight=False,
     )
-    work = work_shares(graph, plan)
-    console.print(
-        f"{work.split:.1%} of the multiply-adds are split; {work.redundant:.1%} more are done than unsplit.",
-        highlight=False,
-    )
-    console.print(result.reason, highlight=False)
+    if len(plan.participants) > 1:
+        work = work_shares(graph, plan)
+        click.echo(
+            f"{work.split:.1%} of the multiply-adds are divided over devices; halos that several devices compute add "
+            f"{work.redundant:.1%}.",
+        )
+    click.echo(result.reason)
 
 
 def _shares(cluster: Cluster, only: int | None, shares: tuple[float, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 
 _LISTENING = re.compile(r"listening on (\S+)")
 _KEPT_LINES = 200
+_END_SECONDS = 5.0
 
 
 class DaemonProcess:
@@ -51,10 +53,12 @@ class DaemonProcess:
         self._listening.wait(timeout_seconds)
         if self._address:
             return self._address
-        ended = self._process.poll() is not None
-        what = f"ended with code {self._process.returncode}" if ended else f"did not listen in {timeout_seconds:g} s"
+        what = f"did not listen in {timeout_seconds:g} s"
+        if self._listening.is_set():  # its output has ended, and so will it
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                what = f"ended with code {self._process.wait(_END_SECONDS)}"
         self.stop()
-        raise FlexPieError(ErrorCode.INTERNAL, f"{self.name} {what}: {' | '.join(list(self.log)[-5:])}")
+        raise FlexPieError(ErrorCode.INTERNAL, f"The {self.name} {what}: {' | '.join(list(self.log)[-5:])}")
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
         """End the process: politely, then for good. Does nothing when it has ended."""

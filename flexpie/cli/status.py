@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flexpie.cli.console import json_option, master_option, print_json, reporting
+from flexpie.cli.console import counted, json_option, master_option, print_json, reporting
 from flexpie.cli.load import described_inputs
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def status(address: str, as_json: bool) -> None:
         return
     click.echo(
         f"flexpie-master {found.version} at {address}, up {found.uptime_seconds:.0f} s: "
-        f"{found.requests_in_flight} requests in flight, {found.requests_done} done, {found.requests_failed} failed"
+        f"{counted(found.requests_in_flight, 'request')} in flight, {found.requests_done} done, "
+        f"{found.requests_failed} failed"
     )
     for device in found.devices:
         why = f" ({device.reason})" if device.reason else ""
@@ -49,7 +50,7 @@ def _why(item: ModelInfo | ProfileInfo) -> str:
 def _how(profile: ProfileInfo) -> str:
     if not profile.devices:
         return ""
-    return f" on {', '.join(profile.devices)}, {len(profile.segments)} segments, {_memory(profile)}"
+    return f" on {', '.join(profile.devices)}, {counted(len(profile.segments), 'segment')}, {_memory(profile)}"
 
 
 def _memory(item: ModelInfo | ProfileInfo) -> str:

@@ -14,6 +14,7 @@ import click
 
 from flexpie.cli.console import (
     EXIT_DIFFERENT,
+    counted,
     json_option,
     print_json,
     profile_option,
@@ -60,7 +61,10 @@ def verify(
     from flexpie.cli.embedded import EmbeddedCluster
     from flexpie.client import Client
 
+    started = f"{counted(workers, 'worker')} and " if workers else ""
+    click.echo(f"Starting {started}a master …", err=True)
     with EmbeddedCluster(workers or 0, cluster_path) as cluster, Client(cluster.address) as client:
+        click.echo(f"Loading {model.name} …", err=True)
         result = compare_on(client, model, scheme, wanted, runs)
     if as_json:
         print_json(result)
@@ -112,7 +116,8 @@ def compare_on(
 
 def _print_result(result: dict[str, Any]) -> None:
     click.echo(
-        f"{result['model']} on {result['devices']} devices, scheme {result['scheme']}, {result['segments']} segments"
+        f"{result['model']} on {counted(result['devices'], 'device')}, scheme {result['scheme']}, "
+        f"{counted(result['segments'], 'segment')}"
     )
     verdict = "equal within rounding" if result["outputs_equal"] else "DIFFERENT"
     click.echo(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from flexpie import __version__
-from flexpie.core.errors import FlexPieError
+from flexpie.cli.console import ending_daemon
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?|)b?", re.IGNORECASE)
@@ -95,20 +94,16 @@ def main(
     Prints "listening on HOST:PORT" when it is ready. SIGTERM and Ctrl-C let requests in flight finish; a second
     Ctrl-C ends the worker at once.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters is raised, and reported once
-    from flexpie.worker.daemon import WorkerSettings, serve
-
     logging.basicConfig(
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    settings = WorkerSettings(
-        host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, drain_seconds
-    )
-    try:
+    with ending_daemon("flexpie-worker"):
+        from flexpie.worker.daemon import WorkerSettings, serve
+
+        settings = WorkerSettings(
+            host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, drain_seconds
+        )
         asyncio.run(serve(settings, lambda address: click.echo(f"listening on {address}")))
-    except FlexPieError as error:
-        click.echo(f"flexpie-worker: {error}", err=True)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def _check(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
     if not file.is_file():
         raise FlexPieError(
             ErrorCode.INVALID_MODEL,
-            f"The external data {location!r} of {path.name} is missing from {folder} (weight {tensor.name}).",
-            "Copy the data file beside the model file.",
+            f"The external data {location!r} of {path.name} is missing (weight {tensor.name}).",
+            "Copy the data file beside the model file; a link to a file elsewhere does not count.",
         )
     if file.stat().st_nlink > 1:
         raise FlexPieError(

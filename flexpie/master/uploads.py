@@ -20,7 +20,10 @@ class Upload:
     def __init__(self, total_bytes: int, max_bytes: int = MAX_UPLOAD_BYTES) -> None:
         """Raises ``TOO_LARGE`` for a model over the limit, or over what the disk has left."""
         if total_bytes > max_bytes:
-            raise _too_large(f"The model has {total_bytes} bytes; the limit is {max_bytes} bytes.")
+            raise _too_large(
+                f"The model has {total_bytes} bytes; the limit is {max_bytes} bytes.",
+                "Load a smaller model, or start the master with a higher --max-model-bytes.",
+            )
         self.folder = Path(tempfile.mkdtemp(prefix="flexpie-upload-"))
         self.files: list[Path] = []
         self.received_bytes = 0
@@ -29,7 +32,10 @@ class Upload:
         free = shutil.disk_usage(self.folder).free
         if total_bytes > free:
             self.remove()
-            raise _too_large(f"The model has {total_bytes} bytes; {free} bytes are free in the temporary folder.")
+            raise _too_large(
+                f"The model has {total_bytes} bytes; {free} bytes are free in the master's temporary folder.",
+                "Make room there, or start the master with another TMPDIR.",
+            )
 
     @property
     def model_path(self) -> Path:
@@ -48,7 +54,9 @@ class Upload:
             raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "The first chunk of an upload has no file name.")
         self.received_bytes += len(data)
         if self.received_bytes > self.total_bytes:
-            raise _too_large(f"More bytes came than the {self.total_bytes} that were announced.")
+            raise _too_large(
+                f"More bytes came than the {self.total_bytes} that were announced.", "Send the model again."
+            )
         self._open.write(data)
 
     def finish(self) -> None:
@@ -96,5 +104,5 @@ class Upload:
             self._open = None
 
 
-def _too_large(message: str) -> FlexPieError:
-    return FlexPieError(ErrorCode.TOO_LARGE, message, "Load a smaller model.")
+def _too_large(message: str, remedy: str) -> FlexPieError:
+    return FlexPieError(ErrorCode.TOO_LARGE, message, remedy)
