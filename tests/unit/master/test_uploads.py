@@ -75,5 +75,5 @@ def test_a_model_over_the_limit_is_refused_before_anything_is_written() -> None:
 
 
 def test_a_model_that_the_disk_has_no_room_for_is_refused() -> None:
-    with pytest.raises(FlexPieError, match="are free in the temporary folder"):
+    with pytest.raises(FlexPieError, match="are free in the master's temporary folder"):
         Upload(1 << 60, max_bytes=1 << 61)
