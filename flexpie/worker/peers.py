@@ -99,21 +99,29 @@ class PeerLink:
         try:
             if PROTOCOL_KEY not in dict(await call.initial_metadata()):  # the peer has not accepted the stream
                 return self._broken(await _error_of(call, self._peer.name))
-            writing = asyncio.create_task(self._write(call))
-            try:
-                await self._read(call)
-            finally:
-                self._outbox = None
-                writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
-            if await call.code() is not grpc.StatusCode.OK:  # a peer that leaves in order has taken every message
+            error = await self._use(call)
+            if error is not None or await call.code() is not grpc.StatusCode.OK:
                 self._deliver(PeerLost(self._peer.deployment_id, self._peer.index, receiving=False))
-            self._broken(await _error_of(call, self._peer.name))
+            # Else the peer has left in order, and has taken every message.
+            self._broken(error or await _error_of(call, self._peer.name))
             return True
         except grpc.aio.AioRpcError as error:
             return self._broken(error_from_rpc(error, self._peer.name))
         finally:
             call.cancel()
+
+    async def _use(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> FlexPieError | None:
+        """Write and read until the stream ends; returns why it is of no use if it has not."""
+        writing = asyncio.create_task(self._write(call))
+        try:
+            await self._read(call)
+            return None
+        except FlexPieError as error:  # what came is no frame
+            return error
+        finally:
+            self._outbox = None
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
         limit = dict(self._options)["grpc.max_send_message_length"]

@@ -131,6 +131,18 @@ def test_a_broken_stream_is_reported_and_opened_again() -> None:
     run(scenario)
 
 
+def test_a_peer_that_writes_no_frames_is_lost_and_tried_again() -> None:
+    async def scenario(server: PeerServer, scene: Scene) -> None:
+        await scene.link.opened()
+        await (await server.streams.get()).write(b"no frame")
+        assert await scene.events.get() == LOST
+        context = await server.streams.get()
+        await scene.open_again()
+        assert await context.read() == MESSAGE
+
+    run(scenario)
+
+
 def test_a_peer_that_leaves_in_order_is_no_loss() -> None:
     async def scenario(server: PeerServer, scene: Scene) -> None:
         await scene.link.opened()
