@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from flexpie.compiler import Blob, ImportedModel
 from flexpie.core.cluster import Cluster
@@ -150,6 +150,7 @@ class Deployer:
         entry = start.entry
         if entry.name not in self.imports:
             self.imports[entry.name] = asyncio.create_task(self._read(entry))
+            self.imports[entry.name].add_done_callback(_notice)  # the deployment may be abandoned before it ends
         try:
             # Shielded: when this deployment is abandoned, the next one goes on with the same import.
             models = await self._stage(start, "import", asyncio.shield(self.imports[entry.name]))
@@ -245,6 +246,12 @@ def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment)
         )
     participants = tuple(deployment.devices[index] for index in deployment.participants)
     return PlanSummary(participants, tuple(segments), plan.predicted_seconds, result.single_device.predicted_seconds)
+
+
+def _notice(task: asyncio.Task[Any]) -> None:
+    """Take note of a task's error, so that asyncio does not complain that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _interface(entry: ModelEntry, index: int, model: ImportedModel) -> Interface:

@@ -18,7 +18,7 @@ def unknown_model(name: str, known: Iterable[str]) -> Failure:
 def not_ready(name: str, state: str, reason: str, *, soon: bool) -> Failure:
     """The model cannot be asked now; `soon` tells whether it is on its way."""
     remedy = "Send the request again when it is ready." if soon else ""
-    return Failure(ErrorCode.MODEL_NOT_READY, f"Model {name} is not ready ({state}): {reason}.", remedy)
+    return Failure(ErrorCode.MODEL_NOT_READY, f"Model {name} is not ready ({state}): {reason.rstrip('.')}.", remedy)
 
 
 def unloaded(name: str) -> Failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -261,6 +262,23 @@ def test_an_import_survives_the_deployment_that_began_it() -> None:
 
     asyncio.run(run())
     assert bench.pipeline.imports == 1
+
+
+def test_an_import_that_fails_when_its_deployment_is_abandoned_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.pipeline.error = FlexPieError(ErrorCode.INVALID_MODEL, "No model.")
+
+    async def run() -> None:
+        deploying = asyncio.ensure_future(bench.deployer.deploy(StartDeployment("d", ENTRY, ("a", "b", "c")), {}))
+        await asyncio.sleep(0)  # it begins to import
+        deploying.cancel()
+        await asyncio.gather(deploying, return_exceptions=True)
+        importing = bench.deployer.imports.pop("cat")
+        await asyncio.wait({importing})
+
+    asyncio.run(run())
+    gc.collect()
+    assert not caplog.records
 
 
 def test_a_model_with_outputs_that_cannot_be_answered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
