@@ -110,10 +110,8 @@ class DataPlane:
                 self.gathered_bytes += len(frame.payload)
                 request.deliver(exchange, source, frame.payload)
             case Failure(code, message) as failure:
-                where = f"device={device} deployment={deployment.id} request={request.number}"
-                _log.warning("request failed %s: %s: %s", where, code.value, message)
                 leaving = code is ErrorCode.SHUTTING_DOWN
-                request.fail(_DeviceLeavingError(code, message) if leaving else failure.error)
+                request.fail(_DeviceLeavingError(code, message) if leaving else failure.error, device)
                 if leaving or code is ErrorCode.DEVICE_UNREACHABLE:  # of itself, or of a peer
                     for index in deployment.participants:
                         self._tell(DeviceSuspected(deployment.devices[index]))
@@ -133,4 +131,7 @@ class DataPlane:
             except FlexPieError:
                 continue  # a worker that is gone has forgotten everything
         where = f"model={request.model} deployment={deployment.id} request={request.number}"
-        _log.info("request ended %s: %s", where, reason)
+        if request.failed_on:
+            _log.warning("request failed %s device=%s: %s", where, request.failed_on, reason)
+        else:
+            _log.info("request ended %s: %s", where, reason)

@@ -25,6 +25,8 @@ class Request:
         self.model = model
         self.deadline = deadline
         self.deployment: Deployment | None = None
+        self.failed_on = ""
+        """Name of the device that it failed on, where one told."""
         self._error: FlexPieError | None = None
         self._messages: dict[tuple[int, int], memoryview] = {}
         self._changed: asyncio.Future[None] | None = None
@@ -51,10 +53,10 @@ class Request:
         self._messages[exchange, source] = payload
         self._wake()
 
-    def fail(self, error: FlexPieError) -> None:
-        """It cannot be finished. The first reason counts."""
+    def fail(self, error: FlexPieError, device: str = "") -> None:
+        """It cannot be finished, as `device` tells. The first reason counts."""
         if self._error is None:
-            self._error = error
+            self._error, self.failed_on = error, device
             self._wake()
 
     def close(self) -> None:
