@@ -48,6 +48,20 @@ class TensorKind:
     _hulls: dict[tuple[int, int], int] = field(default_factory=dict)
     _received: dict[tuple[int, int], int] = field(default_factory=dict)
     _seconds: Array = field(default_factory=lambda: np.full((0, 0), np.nan))
+    _bounds: dict[int, Array] = field(default_factory=dict)
+
+    def bounds_of(self, layout: int) -> Array:
+        """Bounds of a layout's regions, [ends, axes, (start, stop)]; NaN where there is none."""
+        if layout not in self._bounds:
+            absent, scalar = [(np.nan, np.nan)] * len(self.axis_lengths), [(0, 1)]
+            rows = [absent if region is None else region or scalar for region in self.layouts[layout]]
+            self._bounds[layout] = np.array(rows, dtype=np.float64)
+        return self._bounds[layout]
+
+    @property
+    def axis_lengths(self) -> Shape:
+        """The shape, but that a scalar has one axis of length 1."""
+        return self.shape or (1,)
 
     def layout(self, regions: Layout) -> int:
         """The number of a layout."""
@@ -147,21 +161,14 @@ class _Boxes:
 
     def __init__(self, kind: TensorKind, layouts: Indices) -> None:
         self._numbers = np.unique(layouts)
-        regions = [kind.layouts[number] for number in self._numbers]
-        whole = Region.whole(kind.shape)
-        present = {region for layout in regions for region in layout if region is not None}
-        axes = [axis for axis in range(len(whole)) if any(region[axis] != whole[axis] for region in present)]
-        axes = axes or list(range(len(whole)))[:1]  # one at least, unless the tensor is a scalar
-        others = [length for axis, length in enumerate(kind.shape) if axis not in axes]
-        self.volume_per_element = float(np.prod(others, dtype=np.float64))
+        bounds = np.stack([kind.bounds_of(int(number)) for number in self._numbers])
+        lengths = np.array(kind.axis_lengths, dtype=np.float64)
+        present = ~np.isnan(bounds).any(axis=(2, 3))
+        partial = (bounds[present] != np.stack((np.zeros_like(lengths), lengths), axis=-1)).any(axis=(0, 2))
+        axes = np.nonzero(partial)[0] if partial.any() else np.arange(1)
+        self.volume_per_element = float(np.prod(np.delete(lengths, axes)))
         """Elements of the tensor per element of the boxes' axes."""
-        absent = [(0, 0)] * max(1, len(axes))
-        rows = [
-            absent if region is None else [region[axis] for axis in axes] or [(0, 1)]
-            for layout in regions
-            for region in layout
-        ]
-        self._bounds = np.array(rows, dtype=np.float64).reshape(len(regions), -1, len(absent), 2)
+        self._bounds = np.nan_to_num(bounds[:, :, axes])
 
     def bounds(self, layouts: Indices) -> Array:
         """Of each layout, [len(layouts), ends, axes, (start, stop)]."""

@@ -157,9 +157,9 @@ class Sweep:
         if len(several):
             held = np.where(read, holdings[chosen], NOTHING)[several]
             both = np.hstack((held, cut.needs[rows[several]]))
-            questions, where = np.unique(both, axis=0, return_inverse=True)
-            asked_holdings, asked_needs = np.hsplit(questions, 2)
-            result[several] = self._sum_seconds(cut, asked_holdings, asked_needs)[where.reshape(-1)]
+            first, where = distinct_rows(both)
+            asked_holdings, asked_needs = np.hsplit(both[first], 2)
+            result[several] = self._sum_seconds(cut, asked_holdings, asked_needs)[where]
         return result
 
     def _sum_seconds(self, cut: Cut, holdings: Indices, needs: Indices) -> Array:
@@ -226,3 +226,15 @@ class Sweep:
             return 0.0
         holdings = np.array([held], dtype=np.int64)
         return float(self._sum_seconds(self.table.cuts[-1], holdings, self.table.gather[None])[0])
+
+
+def distinct_rows(table: Indices) -> tuple[Indices, Indices]:
+    """Where each distinct row of integers ≥ -1 stands first, and which of them each row is.
+
+    Column by column on single numbers: many times as fast as numpy's sorting of whole rows.
+    """
+    key = np.zeros(len(table), dtype=np.int64)
+    for column in table.T:
+        _, key = np.unique(key * (int(column.max()) + 2) + column + 1, return_inverse=True)
+    _, first, where = np.unique(key, return_index=True, return_inverse=True)
+    return first, where
