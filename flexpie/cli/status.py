@@ -33,7 +33,8 @@ def status(address: str, as_json: bool) -> None:
         f"{found.requests_failed} failed"
     )
     for device in found.devices:
-        why = f" ({device.reason})" if device.reason else ""
+        reason = device.reason.removeprefix(f"device {device.name} ({device.address}) ").rstrip(".")
+        why = f" ({reason})" if reason else ""
         click.echo(f"  device {device.name:16} {device.address:24} {device.state}{why}")
     for model in found.models:
         several = len(model.profiles) > 1

@@ -202,7 +202,8 @@ def _mistake(source: YamlSource, error: ErrorDetails) -> _Mistake:
         known = _known_keys(location[:-1])
         suggestion = _suggestion(str(location[-1]), known)
         return location, f"unknown key; expected one of {', '.join(known)}{suggestion}", None
-    expected = _EXPECTED.get(kind, "").format(**context) or error["msg"]
+    limits = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+    expected = _EXPECTED.get(kind, "").format(**limits) or error["msg"]
     return location, expected, source.found(location)
 
 
@@ -271,7 +272,7 @@ def _unknown_link_ends(content: _Content) -> list[_Mistake]:
 
 def _invalid(source: YamlSource, mistakes: list[_Mistake]) -> FlexPieError:
     lines = []
-    for location, expected, found in mistakes:
+    for location, expected, found in sorted(mistakes, key=lambda mistake: source.line(mistake[0])):
         where = f"{source.path}:{source.line(location)}: {source.field(location)}: "
         lines.append(where + expected + ("" if found is None else f", found {found!r}"))
     return FlexPieError(ErrorCode.INVALID_CLUSTER, "\n".join(lines) + ".", _REMEDY)

@@ -57,7 +57,8 @@ def read_yaml(path: Path) -> YamlSource:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise _invalid(f"{path}:{line}: expected YAML, found an error: {error.problem}.") from None
+        problem = "a tab (indent with spaces)" if "'\\t'" in str(error.problem) else f"an error: {error.problem}"
+        raise _invalid(f"{path}:{line}: expected YAML, found {problem}.") from None
     except yaml.YAMLError as error:
         raise _invalid(f"{path}:1: expected YAML, found an error: {' '.join(str(error).split())}.") from None
     if root is None:
@@ -104,7 +105,7 @@ def _construct(
         texts[location] = _shortened(node.value)
         return node.value
     if isinstance(node, yaml.SequenceNode):
-        texts[location] = "a list"
+        texts[location] = "a list" if node.value else "an empty list"
         return [_construct(path, item, (*location, at), lines, texts) for at, item in enumerate(node.value)]
     texts[location] = "keys with values"
     table: dict[str, Any] = {}

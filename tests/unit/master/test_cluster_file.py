@@ -111,7 +111,10 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (b" " * (1 << 21), " expected a cluster file of at most 1048576 bytes, found a larger one."),
         ("{[1]: 2}\n", "1: expected a text as a key, found a list or a table."),
         ("models: []\n", "1: devices: expected, but missing."),
-        ("devices: []\n", "1: devices: expected at least one entry, found 'a list'."),
+        ("devices: []\n", "1: devices: expected at least one entry, found 'an empty list'."),
+        ("devices:\n\t- name: a\n", "2: expected YAML, found a tab (indent with spaces)."),
+        ("latency: 5\nbandwidth: 1\ndevices: []\n", "1: latency: expected a time"),
+        ("devices: [{name: a, address: 'x:1', speed: 0}]\n", "1: devices[0].speed: expected a number above 0, found '0'."),
         ("devices: pi\n", "1: devices: expected a list, found 'pi'."),
         ("devices:\n- pi\n", "2: devices[0]: expected keys with values, found 'pi'."),
         ("devices:\n- name: a\n", "2: devices[0].address: expected, but missing."),
@@ -177,7 +180,7 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  profiles: []\n",
-            "6: models[0].profiles: expected at least one entry, found 'a list'.",
+            "6: models[0].profiles: expected at least one entry, found 'an empty list'.",
         ),
         (
             DEVICES + f"models:\n- path: a.onnx\n  profiles: {[{'x': [n]} for n in range(17)]}\n",
