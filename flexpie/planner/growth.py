@@ -15,7 +15,7 @@ from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.layouts import NOTHING, Layout
 from flexpie.planner.steps import LayerSteps, Step
 
-LONGEST_SEGMENT = 64
+LONGEST_SEGMENT = 48
 """Layers after which growth ends where nothing else ends it: it bounds the table of very deep graphs."""
 _PATIENCE = 4
 """Cuts at which all is replicated that growth passes in search of one where a split is proven to lose nothing."""
