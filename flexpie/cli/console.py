@@ -91,9 +91,8 @@ def explained(error: Exception) -> FlexPieError:
         words = context.command_path.split() if context else []
         extra = next((_EXTRAS[word] for word in words if word in _EXTRAS), "master")
         package = (error.name or "").partition(".")[0]
-        return FlexPieError(ErrorCode.INVALID_ARGUMENT,
-                            f"{' '.join(words)} needs the package {package}, which is not installed.",
-                            f"Install what it needs with: pip install 'flexpie[{extra}]'")  # fmt: skip
+        return FlexPieError(ErrorCode.INVALID_ARGUMENT, f"This needs the package {package}, which is not installed.",
+                            f"Install it with: pip install 'flexpie[{extra}]'")  # fmt: skip
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{where}{error.strerror or error}.")

@@ -58,6 +58,7 @@ def verify(
     if (workers is None) == (cluster_path is None):
         raise click.UsageError("give either --local N or --cluster FILE")
     wanted = profiles_of(shapes, profiles)
+    import flexpie.pipeline  # noqa: F401  (the master needs it; without it, say so before processes start)
     from flexpie.cli.embedded import EmbeddedCluster
     from flexpie.client import Client
 
