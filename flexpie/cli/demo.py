@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LOAD_SECONDS = 120.0
 _RUNS = 10
+_DIVIDES = {"InH": "rows", "InW": "columns", "OutC": "channels", "Grid2D": "rows × columns", "Batch": "images",
+            "Replicated": "everybody has all"}  # fmt: skip
 
 
 @click.command()
@@ -128,9 +130,9 @@ def _summary(info: ModelInfo) -> dict[str, Any]:
 
 
 def _scheme(scheme: str, devices: Sequence[str]) -> str:
-    """A scheme as people read it: with the name of the only device instead of its index."""
+    """A scheme as people read it: what it divides, or the name of the only device instead of its index."""
     match = re.fullmatch(r"Single\((\d+)\)", scheme)
-    return f"Single ({devices[int(match[1])]})" if match else scheme
+    return f"Single: {devices[int(match[1])]}" if match else f"{scheme}: {_DIVIDES.get(scheme, '')}".rstrip(": ")
 
 
 def _report(photograph: dict[str, Any], digits: dict[str, Any], devices: Sequence[str]) -> None:
