@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
 import sys
@@ -23,6 +24,7 @@ from flexpie.cli.console import (
     scheme_option,
     shape_option,
 )
+from flexpie.core.errors import FlexPieError
 
 if TYPE_CHECKING:
     from flexpie.client import Client
@@ -66,12 +68,23 @@ def verify(
     click.echo(f"Starting {started}a master …", err=True)
     with EmbeddedCluster(workers or 0, cluster_path) as cluster, Client(cluster.address) as client:
         click.echo(f"Loading {model.name} …", err=True)
-        result = compare_on(client, model, scheme, wanted, runs)
+        try:
+            result = compare_on(client, model, scheme, wanted, runs)
+        finally:
+            _tell_absent(client)
     if as_json:
         print_json(result)
     else:
         _print_result(result)
     sys.exit(0 if result["outputs_equal"] else EXIT_DIFFERENT)
+
+
+def _tell_absent(client: Client) -> None:
+    """Which devices of the cluster file took no part, and why."""
+    with contextlib.suppress(FlexPieError):  # what the command ended with matters more
+        for device in client.status().devices:
+            if device.state != "connected":
+                click.echo(f"without {device.name}, which is {device.state}: {device.reason}", err=True)
 
 
 def compare_on(

@@ -73,6 +73,15 @@ def test_verify_on_the_workers_of_a_cluster_file(folder: Path, master: str) -> N
     assert found["outputs_equal"] is True
 
 
+def test_verify_tells_which_device_took_no_part(folder: Path, master: str) -> None:
+    text = (folder / "cluster.yaml").read_text() + "  - {name: absent, address: '127.0.0.1:1'}\n"
+    (folder / "absent.yaml").write_text(text)
+    done = run(folder, "verify", "digits.onnx", "--shape", "image=1x1x8x8", "--cluster", "absent.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "without absent, which is unreachable" in done.stderr
+    assert "device-0" not in done.stderr
+
+
 def test_plan(folder: Path, master: str) -> None:
     shape = ("--shape", "image=64x1x8x8", "--cluster", "cluster.yaml")
     found = json_of(folder, "plan", "digits.onnx", *shape)
