@@ -35,6 +35,7 @@ class ComputeThread:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             event = job()
+            del job  # and with it the request's arrays, for as long as there is nothing to do
             if self._loop.is_closed():
                 return
             self._loop.call_soon_threadsafe(self._deliver, event)

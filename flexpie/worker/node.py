@@ -104,8 +104,8 @@ class WorkerNode:
         seconds = timeout_milliseconds / 1000 if timeout_milliseconds else MAX_TIMEOUT_SECONDS
         return self._loop.time() + min(seconds, MAX_TIMEOUT_SECONDS)
 
-    async def deploy(self, event: DeployRequested, addresses: Mapping[int, str]) -> None:
-        """Build a deployment; returns when it is ready. Raises what it is refused with.
+    async def deploy(self, event: DeployRequested, addresses: Mapping[int, str]) -> Resources:
+        """Build a deployment; returns what it holds when it is ready. Raises what it is refused with.
 
         `addresses` are those of the peers that its program sends to, by index.
         """
@@ -115,6 +115,9 @@ class WorkerNode:
         try:
             self.handle(event)
             await deploying.answer
+            if event.deployment_id not in self.resources:  # ended again in the meantime
+                raise _ended(event.deployment_id)
+            return self.resources[event.deployment_id]
         except asyncio.CancelledError:
             self.handle(UndeployRequested(event.deployment_id))
             raise
@@ -193,17 +196,24 @@ class WorkerNode:
         self._compute.submit(_job(batch, table, resources.sessions, self._loop.time))
 
     def _send_frame(self, order: SendFrame) -> None:
+        try:
+            self._send(order)
+        except FlexPieError as error:
+            self._events.append(FailureArrived(order.key, Failure.of(error)))
+        except Exception as error:  # nobody else would tell those who wait for it
+            _log.exception("defect while sending %s", order.key)
+            failure = Failure(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+            self._events.append(FailureArrived(order.key, failure))
+
+    def _send(self, order: SendFrame) -> None:
         resources = self.resources[order.key.deployment_id]
         content = Data(order.exchange, resources.program.device)
         parts = self._cut(order.key, order.parts)
         message = encode_frame(*order.key, self._timeout(order.deadline), content, parts)
-        try:
-            if order.destination == MASTER:
-                self._master_of(order.key.deployment_id).put(message)
-            else:
-                resources.links[order.destination].send(message)
-        except FlexPieError as error:
-            self._events.append(FailureArrived(order.key, Failure.of(error)))
+        if order.destination == MASTER:
+            self._master_of(order.key.deployment_id).put(message)
+        else:
+            resources.links[order.destination].send(message)
         resources.bytes_sent += sum(map(len, parts))
 
     def _cut(self, key: RequestKey, parts: Sequence[Part]) -> list[memoryview]:

@@ -97,8 +97,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 request.model,
                 tuple(request.device_names),
             )
-            await node.deploy(event, dict(request.peers))
-            reply.build_seconds = node.resources[request.deployment_id].build_seconds
+            resources = await node.deploy(event, dict(request.peers))
+            reply.build_seconds = resources.build_seconds
             reply.resident_bytes = node.state.deployments[request.deployment_id].resident_bytes
         return reply
 

@@ -61,7 +61,7 @@ class WorkerState:
     draining: bool = False
     _waiting: set[RequestKey] = field(default_factory=set)
     """Requests with steps to execute."""
-    _ended: OrderedDict[RequestKey, None] = field(default_factory=OrderedDict)
+    _ended: OrderedDict[RequestKey, Outcome] = field(default_factory=OrderedDict)
     _buffered: int = 0
     _arrivals: int = 0
 
@@ -100,7 +100,7 @@ class WorkerState:
             case CancelArrived(key, reason):
                 return self._end(key, Outcome.CANCELLED, reason)
             case FailureArrived(key, failure):
-                return self._fail(key, failure)
+                return self._lose_frame(key, failure)
             case TimePassed(at):
                 return self._expire(at)
             case PeerLost(deployment_id, device, receiving):
@@ -289,9 +289,16 @@ class WorkerState:
         ended = self._end(key, Outcome.DEADLINE_PASSED if passed else Outcome.FAILED, failure.message)
         return [SendFailure(key, failure), *ended]
 
+    def _lose_frame(self, key: RequestKey, failure: Failure) -> list[Instruction]:
+        """A frame was not sent, or not taken. With its last one a request is finished here, but nowhere else."""
+        if self._ended.get(key) is Outcome.FINISHED and key.deployment_id in self.deployments:
+            self._ended[key] = Outcome.FAILED
+            return [SendFailure(key, failure)]
+        return self._fail(key, failure)
+
     def _end(self, key: RequestKey, outcome: Outcome, reason: str = "") -> list[Instruction]:
         """End a request and remember it, also one that has not come yet: its messages may be on their way."""
-        self._ended[key] = None
+        self._ended.setdefault(key, outcome)
         while len(self._ended) > self.limits.remembered:
             self._ended.popitem(last=False)
         request = self.requests.pop(key, None)
@@ -343,6 +350,9 @@ class WorkerState:
         for request in self.requests_of(deployment_id):
             if sends or (receiving and any(source == device for _, source in request.awaited)):
                 done += self._fail(request.key, failure)
+        if sends:  # also those that are finished here: the peer may have heard nothing of them
+            for key in [key for key in self._ended if key.deployment_id == deployment_id]:
+                done += self._lose_frame(key, failure)
         return done
 
 

@@ -238,6 +238,26 @@ def test_a_refused_frame_fails_the_request() -> None:
     assert state.handle(FailureArrived(KEY, failure)) == []
 
 
+def test_a_request_whose_last_frame_is_lost_is_reported_though_it_is_finished() -> None:
+    state = ready_state()
+    for event in (from_master(), from_peer(), done(), done()):
+        state.handle(event)
+    failure = Failure(ErrorCode.TOO_LARGE, "the answer is too large")
+    assert state.handle(FailureArrived(KEY, failure)) == [SendFailure(KEY, failure)]
+    assert state.handle(FailureArrived(KEY, failure)) == []
+
+
+def test_finished_requests_are_reported_when_the_stream_that_took_their_frames_breaks() -> None:
+    state = ready_state()
+    for event in (from_master(), from_peer(), done(), done()):
+        state.handle(event)
+    (report,) = state.handle(PeerLost("d", 1, receiving=False))
+    assert isinstance(report, SendFailure)
+    assert report.key == KEY
+    assert report.failure.code is ErrorCode.DEVICE_UNREACHABLE
+    assert state.handle(PeerLost("d", 1, receiving=False)) == []
+
+
 def test_a_cancelled_request_is_forgotten_and_its_late_messages_are_dropped() -> None:
     state = ready_state()
     state.handle(from_peer())
