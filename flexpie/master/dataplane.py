@@ -95,7 +95,7 @@ class DataPlane:
             self.requests[request].fail(failure.error)
 
     def send(self, device: DeviceName, message: bytes, payload_bytes: int) -> None:
-        """Send a frame of a request to a device (see `flexpie.master.inference.Outbox`)."""
+        """Send a frame of a request to a device (see `flexpie.master.inference.FrameSender`)."""
         self._links[device].send(message)
         self.scattered_bytes += payload_bytes
 

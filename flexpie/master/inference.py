@@ -15,7 +15,7 @@ from flexpie.wire.framing import Data, encode_frame
 from flexpie.wire.tensors import NUMPY_DTYPES, Array, cut, datum_bytes, payload_to_arrays
 
 
-class Outbox(Protocol):
+class FrameSender(Protocol):
     """Brings messages to devices; they arrive in the order in which they are sent."""
 
     def send(self, device: str, message: bytes, payload_bytes: int) -> None:
@@ -23,7 +23,7 @@ class Outbox(Protocol):
 
 
 async def run_program(
-    deployment: Deployment, request: Request, inputs: Mapping[str, Array], outbox: Outbox
+    deployment: Deployment, request: Request, inputs: Mapping[str, Array], sender: FrameSender
 ) -> list[Array]:
     """Run the master's program for a request; returns the outputs in their order.
 
@@ -33,7 +33,7 @@ async def run_program(
     program = deployment.program
     table: dict[int, Array] = {}
     for step in program.steps:
-        await _run_step(step, table, program, deployment, request, inputs, outbox)
+        await _run_step(step, table, program, deployment, request, inputs, sender)
     return [table[index] for index in program.outputs]
 
 
@@ -44,14 +44,14 @@ async def _run_step(
     deployment: Deployment,
     request: Request,
     inputs: Mapping[str, Array],
-    outbox: Outbox,
+    sender: FrameSender,
 ) -> None:
     values = program.values
     match step:
         case Feed(value):
             table[value] = inputs[values[value].tensor]
         case Send():
-            _send(step, table, deployment, request, outbox)
+            _send(step, table, deployment, request, sender)
         case Receive(exchange, source, indices):
             payload = await request.message(exchange, source)
             arrays = payload_to_arrays(payload, [values[index] for index in indices])
@@ -65,7 +65,9 @@ async def _run_step(
             raise FlexPieError(ErrorCode.INTERNAL, "The master's program has a step that only workers can do.")
 
 
-def _send(step: Send, table: Mapping[int, Array], deployment: Deployment, request: Request, outbox: Outbox) -> None:
+def _send(
+    step: Send, table: Mapping[int, Array], deployment: Deployment, request: Request, sender: FrameSender
+) -> None:
     values = deployment.program.values
     parts = [
         datum_bytes(cut(table[part.value], values[part.value].region, part.region), values[part.value].opaque)
@@ -78,7 +80,7 @@ def _send(step: Send, table: Mapping[int, Array], deployment: Deployment, reques
         Data(step.exchange, deployment.program.device),
         parts,
     )
-    outbox.send(deployment.name_of(step.destination), message, sum(map(len, parts)))
+    sender.send(deployment.name_of(step.destination), message, sum(map(len, parts)))
 
 
 def _assemble(step: Assemble, table: Mapping[int, Array], program: DeviceProgram) -> Array:

@@ -20,6 +20,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire import limits
 from flexpie.wire.codec import blob_to_proto
 from flexpie.wire.framing import Buffer, Frame, decode_frame
+from flexpie.wire.outbox import Outbox
 from flexpie.wire.status import error_from_rpc
 from flexpie.wire.v1 import program_pb2, worker_pb2
 from flexpie.wire.v1.worker_pb2_grpc import WorkerServiceStub
@@ -106,15 +107,14 @@ class WorkerLink:
             await session.close()
 
     def send(self, message: bytes) -> None:
-        """Send a frame; raises ``DEVICE_UNREACHABLE`` when the worker is not connected, ``TOO_LARGE``."""
-        if len(message) > limits.MAX_MESSAGE_BYTES:
-            raise FlexPieError(
-                ErrorCode.TOO_LARGE,
-                f"A message of {len(message)} bytes to device {self.device.name} is larger than the limit of "
-                f"{limits.MAX_MESSAGE_BYTES} bytes.",
-                "Use a smaller input.",
-            )
-        self._connected().outgoing.put_nowait(message)
+        """Send a frame; raises ``DEVICE_UNREACHABLE`` when the worker is not connected, ``TOO_LARGE``, and
+        ``OVERLOADED`` when the worker does not take what waits for it."""
+        session = self._connected()
+        try:
+            session.outgoing.put(message)
+        except FlexPieError as error:
+            remedy = "Use a smaller input." if error.code is ErrorCode.TOO_LARGE else error.remedy
+            raise FlexPieError(error.code, f"Device {self.device.name}: {error.message}", remedy) from None
 
     async def probe(self) -> Presence:
         """Ask whether the worker is there; when it does not answer the connection is given up."""
@@ -173,7 +173,6 @@ class _Session:
     def __init__(self, channel: grpc.aio.Channel, device: Device, listener: LinkListener) -> None:
         self.stub = WorkerServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
-        self.outgoing: asyncio.Queue[bytes] = asyncio.Queue()
         self.ended: asyncio.Future[FlexPieError] = asyncio.get_running_loop().create_future()
         """Why the connection is of no use any more."""
         self._channel = channel
@@ -202,12 +201,13 @@ class _Session:
         )
         # Without serialisers: frames are bytes on both sides.
         stream: grpc.aio.StreamStreamCall[Any, Any] = self._channel.stream_stream(_EXCHANGE)(metadata=metadata)
+        self.outgoing = Outbox(stream.write, limits.MAX_MESSAGE_BYTES)
         accepted = asyncio.wait_for(stream.initial_metadata(), HANDSHAKE_SECONDS)
         try:
             await self.call(accepted)
         except asyncio.TimeoutError:
             raise _unreachable(self._device, "it does not accept the stream") from None
-        parts = (self._read(stream), self._write(stream), self._watch())
+        parts = (self._read(stream), self._write(), self._watch())
         self._tasks = [asyncio.ensure_future(self._guarded(part)) for part in parts]
 
     def end(self, error: FlexPieError) -> None:
@@ -261,10 +261,9 @@ class _Session:
             await stream.details(),
         )
 
-    async def _write(self, stream: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+    async def _write(self) -> None:
         with contextlib.suppress(asyncio.InvalidStateError):  # it has ended; reading tells why
-            while True:
-                await stream.write(await self.outgoing.get())
+            await self.outgoing.run()
 
     async def _watch(self) -> None:
         missed = 0

@@ -17,6 +17,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER, Part
 from flexpie.wire.framing import Data, Failure, encode_frame
 from flexpie.wire.limits import MAX_TIMEOUT_SECONDS, ChannelOptions
+from flexpie.wire.outbox import Outbox
 from flexpie.worker.building import Builder, Resources
 from flexpie.worker.compute import ComputeThread
 from flexpie.worker.engine import Engine, Session
@@ -45,7 +46,6 @@ from flexpie.worker.events import (
     UndeployRequested,
 )
 from flexpie.worker.execution import ValueTable
-from flexpie.worker.outbox import Outbox
 from flexpie.worker.state import WorkerState
 from flexpie.worker.store import Store
 

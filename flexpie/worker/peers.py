@@ -21,9 +21,9 @@ from flexpie.wire.limits import (
     SOURCE_KEY,
     ChannelOptions,
 )
+from flexpie.wire.outbox import Outbox
 from flexpie.wire.status import error_from_rpc
 from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
-from flexpie.worker.outbox import Outbox
 
 EXCHANGE_METHOD = "/flexpie.wire.v1.PeerService/Exchange"
 CONNECT_SECONDS = 10.0

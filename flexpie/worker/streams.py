@@ -23,10 +23,10 @@ from flexpie.wire.limits import (
     PROTOCOL_KEY,
     SOURCE_KEY,
 )
+from flexpie.wire.outbox import Outbox
 from flexpie.wire.status import errors_as_status
 from flexpie.worker.events import CancelArrived, FrameArrived, PeerLost, RequestKey
 from flexpie.worker.node import WorkerNode
-from flexpie.worker.outbox import Outbox
 
 SERVICE = "flexpie.wire.v1.PeerService"
 FLUSH_SECONDS = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,6 +16,7 @@ from flexpie.master import links
 from flexpie.master.links import Presence, WorkerLink
 from flexpie.wire import limits
 from flexpie.wire.framing import Cancel, Data, Frame, encode_frame
+from flexpie.wire.outbox import Outbox
 from flexpie.wire.v1 import worker_pb2
 from tests.unit.master.fake_worker import FakeWorker
 
@@ -239,5 +241,18 @@ def test_a_message_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(FlexPieError) as caught:
             link.send(bytes(11))
         assert caught.value.code is ErrorCode.TOO_LARGE
+
+    _run(scenario)
+
+
+def test_what_a_worker_does_not_take_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "Outbox", functools.partial(Outbox, max_queued_bytes=100))
+
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        link.send(bytes(60))  # nothing is written before the loop gets its turn
+        with pytest.raises(FlexPieError, match="Device pi: ") as caught:
+            link.send(bytes(60))
+        assert caught.value.code is ErrorCode.OVERLOADED
 
     _run(scenario)

@@ -17,11 +17,11 @@ from flexpie.core.program import MASTER, DeviceProgram, Part, Receive, Run, Send
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType
 from flexpie.wire.framing import Data, Failure, Frame, decode_frame
+from flexpie.wire.outbox import Outbox
 from flexpie.wire.tensors import Array
 from flexpie.worker.engine import FakeEngine, FakeModel, Port
 from flexpie.worker.events import DeployRequested, FrameArrived, RequestKey, UndeployRequested
 from flexpie.worker.node import WorkerNode
-from flexpie.worker.outbox import Outbox
 from flexpie.worker.state import WorkerState
 from flexpie.worker.store import Store
 from tests.worker_programs import DOUBLE, ref, value

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.worker.outbox import Outbox
+from flexpie.wire.outbox import Outbox
 
 
 class SlowStream:
