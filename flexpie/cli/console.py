@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -107,6 +108,22 @@ def quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+parent_option = click.option(
+    "--with-parent", is_flag=True, hidden=True, expose_value=False, help="End when standard input does.",
+    callback=lambda context, parameter, wanted: _watch_parent() if wanted else None,
+)  # fmt: skip
+"""For daemons that a command starts: they end with it, even when it is killed."""
+
+
+def _watch_parent() -> None:
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
 @contextmanager
 def ending_daemon(name: str) -> Iterator[None]:
     """Tell in one line why a daemon cannot go on. A defect keeps its traceback: the log is where to look for it."""
@@ -120,16 +137,17 @@ def ending_daemon(name: str) -> Iterator[None]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a command like Ctrl-C, so that it stops the processes that it started."""
+    """SIGTERM, and a terminal that closes, end a command like Ctrl-C, so that it stops the processes it started."""
 
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg]

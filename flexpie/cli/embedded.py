@@ -12,6 +12,7 @@ from flexpie.cli.processes import DaemonProcess
 
 START_SECONDS = 60.0
 """How long a daemon may take until it listens."""
+_EMBEDDED = ("--port", "0", "--log-level", "warning", "--with-parent")
 
 
 class EmbeddedCluster:
@@ -41,12 +42,12 @@ class EmbeddedCluster:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             for index in range(self._count):
                 state = folder / f"worker-{index}"
-                arguments = ["--port", "0", "--state-dir", str(state), "--log-level", "warning"]
+                arguments = [*_EMBEDDED, "--state-dir", str(state)]
                 worker = DaemonProcess("flexpie.cli.worker_command", arguments, f"worker {index}")
                 self.workers.append(stack.enter_context(worker))
             addresses = [worker.address(START_SECONDS) for worker in self.workers]
             self.cluster_path = self._cluster_file or _write_cluster_file(folder, addresses)
-            arguments = ["--port", "0", "--cluster", str(self.cluster_path), "--log-level", "warning"]
+            arguments = [*_EMBEDDED, "--cluster", str(self.cluster_path)]
             if self._cluster_file is not None:
                 arguments.append("--no-models")
             master = DaemonProcess("flexpie.cli.master_command", arguments, "master")

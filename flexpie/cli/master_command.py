@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from flexpie import __version__
-from flexpie.cli.console import ending_daemon
+from flexpie.cli.console import ending_daemon, parent_option
 from flexpie.cli.worker_command import SizeType
 
 
@@ -75,6 +75,7 @@ from flexpie.cli.worker_command import SizeType
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="What to log on stderr.",
 )
+@parent_option
 @click.version_option(__version__, prog_name="flexpie-master")
 def main(
     cluster: Path, no_models: bool, port: int, host: str, insecure: bool, request_timeout: float, max_requests: int,

@@ -30,7 +30,7 @@ class DaemonProcess:
         self._listening = threading.Event()
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # ends with us, and so does a daemon that is started --with-parent
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -69,8 +69,9 @@ class DaemonProcess:
             except subprocess.TimeoutExpired:
                 self.kill()
         self._reader.join(timeout_seconds)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def kill(self) -> None:
         """End the process without warning."""

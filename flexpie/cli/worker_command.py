@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from flexpie import __version__
-from flexpie.cli.console import ending_daemon
+from flexpie.cli.console import ending_daemon, parent_option
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?|)b?", re.IGNORECASE)
@@ -76,6 +76,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="What to log on stderr.",
 )
+@parent_option
 @click.version_option(__version__, prog_name="flexpie-worker")
 def main(
     port: int,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from flexpie.cli.processes import DaemonProcess
@@ -23,3 +27,13 @@ def test_a_daemon_that_says_nothing_is_not_waited_for() -> None:
         pytest.raises(FlexPieError, match="did not listen in 0 s"),
     ):
         daemon.address(timeout_seconds=0.0)
+
+
+def test_a_daemon_ends_with_the_command_that_started_it(tmp_path: Path) -> None:
+    words = ["-m", "flexpie.cli.worker_command", "--port", "0", "--state-dir", str(tmp_path), "--with-parent"]
+    with subprocess.Popen([sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stdout.readline().startswith(b"listening on ")
+        worker.stdin.close()  # as when the command is killed
+        assert worker.wait(timeout=60) == 0
