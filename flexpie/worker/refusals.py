@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from flexpie.core.errors import FlexPieError
-from flexpie.worker.external_data import length_delimited
+from flexpie.wire.onnx_files import length_delimited
 
 _UNKNOWN = re.compile(r"(\S*?):(\w+)\(-?\d+\) is not a registered function/op")
 _PATH = re.compile(r"Load model from \S+ failed:\s*")

@@ -10,10 +10,10 @@ import numpy as np
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import DeviceProgram, Run, SubgraphRef
 from flexpie.core.tensor import ElementType
+from flexpie.wire.onnx_files import external_locations
 from flexpie.wire.tensors import NUMPY_DTYPES, Array
 from flexpie.worker.engine import Engine, Interruption, Session
 from flexpie.worker.execution import check_session
-from flexpie.worker.external_data import external_files
 from flexpie.worker.refusals import explained
 
 
@@ -55,7 +55,7 @@ def _load(subgraph: SubgraphRef, folder: Path, engine: Engine) -> Session:
     if missing:
         raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"Subgraph {subgraph.name} lacks the blob {min(missing)}.")
     content = path.read_bytes()
-    foreign = external_files(content) - declared
+    foreign = _files_of(content) - declared
     if foreign:
         raise FlexPieError(
             ErrorCode.CORRUPT_PACKAGE,
@@ -65,6 +65,14 @@ def _load(subgraph: SubgraphRef, folder: Path, engine: Engine) -> Session:
         return engine.load(path)
     except FlexPieError as error:
         raise explained(error, subgraph.name, content) from error
+
+
+def _files_of(model: bytes) -> set[str]:
+    """The files that a subgraph refers to, whatever the engine would make of them."""
+    try:
+        return set(external_locations(memoryview(model)))
+    except ValueError as error:
+        raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"A subgraph is not an ONNX file: {error}.") from error
 
 
 def _runs(program: DeviceProgram) -> list[Run]:

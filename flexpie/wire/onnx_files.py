@@ -1,16 +1,16 @@
-"""Reads which files an ONNX model refers to, without the onnx package and without copying the model.
+"""Walks over the fields of ONNX files, without the onnx package and without copying them.
 
-A worker accepts a subgraph only when every file that it names is one of its declared weights. So nothing outside of
-the store is ever opened, whatever the engine would allow.
+Clients learn which files to upload beside a model; a worker accepts a subgraph only when every file that it names is
+one of its declared weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flexpie.core.errors import ErrorCode, FlexPieError
-
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_LARGEST_TAG = (1 << 32) - 1
+"""C++ takes only so many bits of a larger one, and so would find another field there."""
 
 # Which fields of onnx.proto lead to a tensor's external data.
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -26,33 +26,21 @@ _CHILDREN: dict[str, dict[int, str]] = {
 _MAX_DEPTH = 200
 
 
-def external_files(model: bytes | memoryview) -> set[str]:
-    """The file names in a model's external data. Raises ``CORRUPT_PACKAGE`` when the bytes are no protobuf message."""
-    try:
-        return set(_locations(memoryview(model), "Model", 0))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"A subgraph is not an ONNX file: {error}.") from error
-
-
-def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
-    if depth > _MAX_DEPTH:
-        raise ValueError("it is nested too deeply")
-    children = _CHILDREN[kind]
-    for field, content in length_delimited(message):
-        child = children.get(field)
-        if child == "Entry":
-            entry = dict(length_delimited(content))
-            if bytes(entry.get(1, b"")) == b"location":
-                yield str(entry.get(2, b""), "utf-8")
-        elif child is not None:
-            yield from _locations(content, child, depth + 1)
+def external_locations(model: memoryview) -> Iterator[str]:
+    """The file names in a model's external data, in their order. Raises ``ValueError`` when it is no message."""
+    return _locations(model, "Model", 0)
 
 
 def length_delimited(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Field numbers and contents of the message's length-delimited fields; the others are skipped."""
+    """Field numbers and contents of a message's length-delimited fields; the others are skipped.
+
+    Raises ``ValueError`` when it is no message.
+    """
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
+        if tag > _LARGEST_TAG:
+            raise ValueError("it has a field number out of range")
         wire_type = tag & 7
         if wire_type == _VARINT:
             _, position = _varint(message, position)
@@ -70,6 +58,20 @@ def length_delimited(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError(f"it has the wire type {wire_type}")
     if position > len(message):
         raise ValueError("it is cut off")
+
+
+def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
+    if depth > _MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
+    children = _CHILDREN[kind]
+    for field, content in length_delimited(message):
+        child = children.get(field)
+        if child == "Entry":
+            entry = dict(length_delimited(content))
+            if bytes(entry.get(1, b"")) == b"location":
+                yield str(entry.get(2, b""), "utf-8")
+        elif child is not None:
+            yield from _locations(content, child, depth + 1)
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

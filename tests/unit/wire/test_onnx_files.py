@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.worker.external_data import external_files
+from flexpie.wire.onnx_files import external_locations
+
+
+def external_files(model: bytes) -> set[str]:
+    return set(external_locations(memoryview(model)))
 
 
 def tensor(location: str) -> TensorProto:
@@ -47,13 +52,8 @@ def test_a_model_without_external_data_refers_to_nothing() -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_or_refers_to_something(content: bytes) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         external_files(content)
-    except FlexPieError as error:
-        code = error.code
-    else:
-        code = ErrorCode.CORRUPT_PACKAGE
-    assert code is ErrorCode.CORRUPT_PACKAGE
 
 
 def test_a_model_that_is_cut_off_is_refused() -> None:
@@ -61,7 +61,7 @@ def test_a_model_that_is_cut_off_is_refused() -> None:
     for length in range(len(content) - 60, len(content)):
         try:
             external_files(content[:length])
-        except FlexPieError:
+        except ValueError:
             continue
         # Cut between two fields: still a message, and it must not have lost its files silently.
         onnx.ModelProto.FromString(content[:length])
@@ -80,5 +80,16 @@ def test_endless_nesting_is_refused() -> None:
     content = graph("deep").SerializeToString()
     for _ in range(150):
         content = wrapped(1, wrapped(5, wrapped(6, content)))  # graph, node, attribute
-    with pytest.raises(FlexPieError, match="nested too deeply"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         external_files(wrapped(7, content))
+
+
+def test_a_field_number_that_others_would_read_as_another_is_refused() -> None:
+    model = helper.make_model(graph("hidden"))
+    content = model.graph.SerializeToString()
+    assert len(content) < 0x80
+    model.ClearField("graph")
+    # Field 7 in five bytes, and a bit above the 32 that onnxruntime takes.
+    smuggled = model.SerializeToString() + b"\xba\x80\x80\x80\x10" + bytes((len(content),)) + content
+    with pytest.raises(ValueError, match="out of range"):
+        external_files(smuggled)
