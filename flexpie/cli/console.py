@@ -23,6 +23,9 @@ EXIT_DIFFERENT = 1
 EXIT_FAILED = 3
 """The command could not do its work."""
 
+_LONGEST = 2**63 - 1
+"""Length of an axis."""
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -158,9 +161,10 @@ class ShapeType(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         name, equals, text = str(value).rpartition("=")
         parts = text.replace(",", "x").split("x") if text else []
-        if not equals or not name or not all(part.strip().isdecimal() for part in parts):
+        lengths = [int(part) for part in parts if part.strip().isdecimal()]
+        if not equals or not name or len(lengths) < len(parts) or max(lengths, default=0) > _LONGEST:
             self.fail(f"{value!r} is not a shape; write it like input=1x3x224x224", param, ctx)
-        return name, tuple(int(part) for part in parts)
+        return name, tuple(lengths)
 
 
 shape_option = click.option(

@@ -98,7 +98,7 @@ def load_requests(
     """The messages that upload a model with its external data, file by file.
 
     Raises OSError, at once or in between, for a file that cannot be read; ``INVALID_ARGUMENT`` for both `input_shapes`
-    and `profiles`.
+    and `profiles`; ``INVALID_SHAPE`` for shapes that are none.
     """
     if input_shapes and profiles:
         raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "Both input_shapes and profiles are given.", "Give one of them.")
@@ -116,7 +116,11 @@ def load_requests(
 
 
 def _shapes(shapes: Shapes) -> dict[str, master_pb2.Shape]:
-    return {name: master_pb2.Shape(dims=dims) for name, dims in shapes.items()}
+    try:
+        return {name: master_pb2.Shape(dims=dims) for name, dims in shapes.items()}
+    except (TypeError, ValueError) as error:
+        raise FlexPieError(ErrorCode.INVALID_SHAPE, f"The shapes {dict(shapes)} cannot be sent: {error}.",
+                           "Give whole numbers, such as {'x': (1, 64)}.") from error  # fmt: skip
 
 
 def _upload(spec: master_pb2.LoadSpec, files: Sequence[tuple[Path, str]]) -> Iterator[master_pb2.LoadRequest]:

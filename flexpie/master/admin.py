@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.master.cluster_file import AUTO, MAX_PROFILES, SCHEMES, ModelEntry, Shapes
+from flexpie.master.cluster_file import AUTO, MAX_PROFILES, NAME_RULE, SCHEMES, ModelEntry, Shapes, is_name
 from flexpie.master.master import Master
 from flexpie.master.readiness import failure_of
 from flexpie.master.records import ModelRecord, ModelState
@@ -39,7 +39,9 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
         """Take in a model, deploy it, and tell how far it is. A model that fails, or whose client leaves, is gone."""
         async with errors_as_status(context):
             spec = await _first_spec(request_iterator)
-            self._master.check_name(spec.name)  # before a long upload for nothing
+            if spec.name:  # before a long upload for nothing
+                _check_name(spec.name)
+                self._master.check_name(spec.name)
             upload = Upload(spec.total_bytes, self._max_upload_bytes)
             try:
                 async for chunk in _chunks(request_iterator):
@@ -137,6 +139,12 @@ def _uploaded(upload: Upload) -> master_pb2.LoadProgress:
     return master_pb2.LoadProgress(stage="upload", done=upload.received_bytes, total=upload.total_bytes, unit="bytes")
 
 
+def _check_name(name: str) -> None:
+    if not is_name(name):
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{name[:80]!r} is no name for a model.",
+                           f"Give it another name: {NAME_RULE}.")  # fmt: skip
+
+
 def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
     scheme = spec.scheme or AUTO
     if scheme not in SCHEMES:
@@ -144,8 +152,7 @@ def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
             ErrorCode.INVALID_ARGUMENT, f"Unknown scheme {scheme!r}.", f"Choose one of {', '.join(SCHEMES)}."
         )
     name = spec.name or PurePosixPath(upload.model_path.name).stem
-    if len(name) > 128 or not name.isprintable() or "/" in name:
-        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{name[:80]!r} is no name for a model.")
+    _check_name(name)
     return ModelEntry(name, upload.model_path, _profiles(spec), scheme)
 
 

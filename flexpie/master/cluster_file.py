@@ -103,9 +103,17 @@ def _parsed(parse: Callable[[str], Any]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
+NAME_RULE = "1 to 128 printable characters without '/', and no space at either end"
+
+
+def is_name(text: str) -> bool:
+    """Whether a device or a model may be called so: `NAME_RULE`."""
+    return bool(text) and text == text.strip() and text.isprintable() and "/" not in text and len(text) <= 128
+
+
 def _name(text: str) -> str:
-    if not text.strip() or text != text.strip() or not text.isprintable() or "/" in text or len(text) > 128:
-        raise ValueError("a name: 1 to 128 printable characters without '/'")
+    if not is_name(text):
+        raise ValueError(f"a name: {NAME_RULE}")
     return text
 
 

@@ -132,6 +132,22 @@ def test_a_name_is_taken_once(client: Client, tmp_path: Path) -> None:
     _assert_right(client, "conv", path)
 
 
+@pytest.mark.parametrize("name", [" ", "a/b", "a\nb", "x" * 129, " a"])
+def test_what_is_no_name_is_refused(client: Client, tmp_path: Path, name: str) -> None:
+    path = models.convolutions(tmp_path / "conv.onnx")
+    with pytest.raises(FlexPieError, match="is no name for a model") as caught:
+        client.load(path, name=name)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert "printable" in caught.value.remedy
+
+
+def test_names_may_be_of_any_script(client: Client, tmp_path: Path) -> None:
+    path = models.convolutions(tmp_path / "conv.onnx")
+    client.load(path, name="größe 日本")
+    _assert_right(client, "größe 日本", path)
+    client.unload("größe 日本")
+
+
 def _not_onnx(path: Path) -> None:
     path.write_text("I am not a model.")
 

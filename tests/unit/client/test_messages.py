@@ -80,6 +80,15 @@ def test_no_message_is_too_large_for_a_client() -> None:
         assert [value for key, value in options if key == f"grpc.max_{direction}_message_length"] == [-1]
 
 
+@pytest.mark.parametrize("shape", [(1, 2**70), (1.5,), ("a",)])
+def test_shapes_that_are_none(shape: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"x")
+    with pytest.raises(FlexPieError) as caught:
+        messages.load_requests(path, None, {"x": shape}, "auto")
+    assert caught.value.code is ErrorCode.INVALID_SHAPE
+
+
 def test_a_type_that_no_model_takes_is_refused() -> None:
     with pytest.raises(FlexPieError, match="complex64") as caught:
         messages.infer_request("m", {"x": np.zeros(2, np.complex64)})
