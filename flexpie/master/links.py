@@ -38,6 +38,7 @@ LONGEST_PAUSE_SECONDS = 3.0
 REFUSED_PAUSE_SECONDS = 10.0
 """A refused worker may be upgraded and started again."""
 
+_UNBOUNDED = -1
 _EXCHANGE = "/flexpie.wire.v1.PeerService/Exchange"
 
 _Reply = TypeVar("_Reply")
@@ -90,12 +91,13 @@ class WorkerLink:
 
     async def _hold_connection(self) -> FlexPieError:
         """One connection, from its handshake to its end; returns why it ended."""
-        options = [*limits.channel_options(), ("grpc.use_local_subchannel_pool", 1)]
+        # The worker knows what it takes and sends; a message over a limit of ours would end the connection.
+        options = [*limits.channel_options(_UNBOUNDED), ("grpc.use_local_subchannel_pool", 1)]
         channel = grpc.aio.insecure_channel(self.device.address, options=options)
         session = _Session(channel, self.device, self._listener)
         try:
             hello = await session.shake_hands()
-            await session.open_stream(self._master_id)
+            await session.open_stream(self._master_id, hello.max_message_bytes)
             self._session = session
             self._listener.link_up(self.device.name, hello)
             return await session.ended
@@ -113,8 +115,7 @@ class WorkerLink:
         try:
             session.outgoing.put(message)
         except FlexPieError as error:
-            remedy = "Use a smaller input." if error.code is ErrorCode.TOO_LARGE else error.remedy
-            raise FlexPieError(error.code, f"Device {self.device.name}: {error.message}", remedy) from None
+            raise FlexPieError(error.code, f"Device {self.device.name}: {error.message}", error.remedy) from None
 
     async def probe(self) -> Presence:
         """Ask whether the worker is there; when it does not answer the connection is given up."""
@@ -192,8 +193,11 @@ class _Session:
             )
         return hello
 
-    async def open_stream(self, master_id: str) -> None:
-        """Begin to exchange frames, and to watch over the connection, once the worker knows the stream."""
+    async def open_stream(self, master_id: str, max_message_bytes: int) -> None:
+        """Begin to exchange frames, and to watch over the connection, once the worker knows the stream.
+
+        A message over the worker's limit (0: the default) would end the connection, so none is sent.
+        """
         metadata = (
             (limits.PROTOCOL_KEY, str(limits.PROTOCOL)),
             (limits.SOURCE_KEY, limits.MASTER_SOURCE),
@@ -201,7 +205,7 @@ class _Session:
         )
         # Without serialisers: frames are bytes on both sides.
         stream: grpc.aio.StreamStreamCall[Any, Any] = self._channel.stream_stream(_EXCHANGE)(metadata=metadata)
-        self.outgoing = Outbox(stream.write, limits.MAX_MESSAGE_BYTES)
+        self.outgoing = Outbox(stream.write, max_message_bytes or limits.MAX_MESSAGE_BYTES)
         accepted = asyncio.wait_for(stream.initial_metadata(), HANDSHAKE_SECONDS)
         try:
             await self.call(accepted)

@@ -88,7 +88,7 @@ class _Daemon:
         self._node = WorkerNode(state, store, engine, channel_options(limit))
         self._streams = PeerServicer(self._node, limit)
         self._health = health.aio.HealthServicer()
-        identity = WorkerIdentity(folder.worker_id, settings.memory_bytes, settings.threads)
+        identity = WorkerIdentity(folder.worker_id, settings.memory_bytes, settings.threads, limit)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(self._node, identity), server)
         server.add_generic_rpc_handlers((self._streams.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

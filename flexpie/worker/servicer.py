@@ -37,6 +37,7 @@ class WorkerIdentity:
     worker_id: str
     memory_bytes: int
     threads: int
+    max_message_bytes: int
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
@@ -63,6 +64,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             onnxruntime_version=ENGINE_VERSION,
             memory_bytes=self._identity.memory_bytes,
             threads=self._identity.threads,
+            max_message_bytes=self._identity.max_message_bytes,
         )
 
     async def OfferBlobs(self, request: worker_pb2.OfferBlobsRequest, context: _Context) -> worker_pb2.OfferBlobsReply:

@@ -16,20 +16,22 @@ class HandshakeRequest(_message.Message):
     def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class HandshakeReply(_message.Message):
-    __slots__ = ("version", "protocol", "worker_id", "onnxruntime_version", "memory_bytes", "threads")
+    __slots__ = ("version", "protocol", "worker_id", "onnxruntime_version", "memory_bytes", "threads", "max_message_bytes")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ONNXRUNTIME_VERSION_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     version: str
     protocol: int
     worker_id: str
     onnxruntime_version: str
     memory_bytes: int
     threads: int
-    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., worker_id: _Optional[str] = ..., onnxruntime_version: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., threads: _Optional[int] = ...) -> None: ...
+    max_message_bytes: int
+    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., worker_id: _Optional[str] = ..., onnxruntime_version: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., threads: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
 
 class OfferBlobsRequest(_message.Message):
     __slots__ = ("blobs",)

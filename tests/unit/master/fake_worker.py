@@ -23,6 +23,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
 
     def __init__(self) -> None:
         self.protocol = limits.PROTOCOL
+        self.max_message_bytes = 0
         self.silent = False
         """Whether it leaves status and health calls unanswered."""
         self.leaving = False
@@ -63,7 +64,13 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
                 await context.write(answer)
 
     async def Handshake(self, request: worker_pb2.HandshakeRequest, context: Context) -> worker_pb2.HandshakeReply:
-        return worker_pb2.HandshakeReply(version="1", protocol=self.protocol, worker_id="w", memory_bytes=5)
+        return worker_pb2.HandshakeReply(
+            version="1",
+            protocol=self.protocol,
+            worker_id="w",
+            memory_bytes=5,
+            max_message_bytes=self.max_message_bytes,
+        )
 
     async def WorkerStatus(
         self, request: worker_pb2.WorkerStatusRequest, context: Context

@@ -245,6 +245,25 @@ def test_a_message_over_the_limit_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
     _run(scenario)
 
 
+def test_a_message_over_the_workers_limit_does_not_end_the_connection() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        await listener.up()
+        worker.max_message_bytes = 40
+        await worker.stop()
+        await worker.start()
+        await listener.down()
+        await listener.up()
+        with pytest.raises(FlexPieError) as caught:
+            link.send(bytes(41))
+        assert caught.value.code is ErrorCode.TOO_LARGE
+        assert "--max-message-bytes" in caught.value.remedy
+        worker.on_message = lambda message: [message]
+        link.send(encode_frame("d", 1, 0, Cancel("")))
+        assert (await listener.frame()).content == Cancel("")
+
+    _run(scenario)
+
+
 def test_what_a_worker_does_not_take_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "Outbox", functools.partial(Outbox, max_queued_bytes=100))
 
