@@ -52,8 +52,9 @@ def _infer_once(
     proto = skeleton(model, declared)
     replace_contrib_nodes(proto)
     show_settled(proto, settled)
+    inputs = {info.name for info in proto.graph.input}
     for output in proto.graph.output:  # files declare them wrongly, and onnxruntime does not mind
-        if output.type.HasField("tensor_type"):
+        if output.type.HasField("tensor_type") and output.name not in inputs:
             output.type.tensor_type.ClearField("shape")
     inferred = _inferred(path, proto)
     while carried := [info for info in loop_shapes(inferred) if info not in proto.graph.value_info]:

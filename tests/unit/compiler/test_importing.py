@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import flexpie_models
+from flexpie.compiler import importing
 from flexpie.core.scheme import IN_H, OUT_C, Scheme, single
 from tests.random_graphs import GraphWriter
 from tests.random_plans import forced_plan
@@ -143,6 +144,13 @@ def test_input_that_is_an_output() -> None:
     )
     graph = imported(model).graph
     assert (graph.inputs, graph.outputs, graph.layers) == (("x",), ("x",), ())
+
+
+def test_shapes_are_known_behind_an_input_that_is_an_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "_optimize", lambda model: None)  # which infers shapes by itself
+    made = writer(1, 2, 5, 5)
+    graph = imported(made.model(["x"], [made.add("Relu", ["x"]), "x"])).graph
+    assert graph.tensors["t0"].shape == (1, 2, 5, 5)
 
 
 def test_weight_that_is_an_output() -> None:
