@@ -214,6 +214,6 @@ scheme_option = click.option(
 )  # fmt: skip
 
 master_option = click.option(
-    "--master", "address", default="localhost:50050", show_default=True, envvar="FLEXPIE_MASTER",
+    "--master", "address", default="localhost:50050", show_default=True, envvar="FLEXPIE_MASTER", show_envvar=True,
     metavar="HOST:PORT", help="Address of a running flexpie-master.",
 )  # fmt: skip

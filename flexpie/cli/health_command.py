@@ -6,6 +6,9 @@ import sys
 
 import click
 
+from flexpie.cli.console import fail, quieten_libraries
+from flexpie.core.errors import FlexPieError
+
 
 @click.command()
 @click.argument("address", metavar="HOST:PORT")
@@ -19,16 +22,21 @@ import click
 )
 def health(address: str, timeout_seconds: float) -> None:
     """Ask the worker or master at HOST:PORT whether it is ready. Exit code 0: it is."""
+    quieten_libraries()
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+    from flexpie.client.messages import check_address
     from flexpie.wire.limits import channel_options
     from flexpie.wire.status import error_from_rpc
 
     try:
+        check_address(address)
         with grpc.insecure_channel(address, options=channel_options()) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+    except FlexPieError as error:
+        fail(error)
     except grpc.RpcError as error:
         click.echo(f"unreachable: {error_from_rpc(error, address)}", err=True)
         sys.exit(1)

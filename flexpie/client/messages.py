@@ -46,7 +46,7 @@ def check_address(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if not scheme and not (colon and host and port.isdecimal() and 1 <= int(port) <= 65535):
         raise FlexPieError(
-            ErrorCode.INVALID_ARGUMENT, f"{address!r} is no address of a master.", "Write it as host:port, such as "
+            ErrorCode.INVALID_ARGUMENT, f"{address!r} is no address.", "Write it as host:port, such as "
             f"{DEFAULT_ADDRESS}."
         )  # fmt: skip
 

@@ -124,6 +124,9 @@ def test_models(folder: Path) -> None:
     ("arguments", "code", "text"),
     [
         (["status"], 3, "DEVICE_UNREACHABLE"),
+        (["status", "--master", "here"], 3, "'here' is no address"),
+        (["health", "127.0.0.1:1"], 1, "unreachable: 127.0.0.1:1 does not answer"),
+        (["health", ""], 3, "'' is no address"),
         (["load", "none.onnx"], 3, "none.onnx cannot be read"),
         (["plan", "none.onnx", "--cluster", "cluster.yaml"], 3, "There is no file none.onnx"),
         (["plan", "digits.onnx", "--cluster", "none.yaml"], 3, "INVALID_CLUSTER"),
