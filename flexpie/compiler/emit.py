@@ -85,7 +85,9 @@ class _SubgraphWriter:
             self._write_part(part)
         for name, region in self._spec.outputs:
             assert self._regions[name] == region
-            self.proto.output.append(self._declare(name, region))
+            output = self._declare(name, region)
+            output.name = self._apart(name)
+            self.proto.output.append(output)
         model = onnx.ModelProto(ir_version=max(self._model.ir_version, 4), graph=self.proto)
         model.producer_name = "flexpie"
         model.opset_import.extend(
@@ -103,6 +105,20 @@ class _SubgraphWriter:
             info.type.CopyFrom(self._model.types[name])
             _forget_shape(info.type)
         return info
+
+    def _apart(self, name: str) -> str:
+        """The name under which a tensor leaves the subgraph: its own, or that of a copy.
+
+        onnxruntime quantises what a Transpose in front of a QuantizeLinear reads, and overlooks that it may be an
+        output as well, unless somebody else reads it, too.
+        """
+        op_types = {node.op_type for node in self.proto.node}
+        read = any(name in node.input for node in self.proto.node)
+        if not read or not {"Transpose", "QuantizeLinear"} <= op_types:
+            return name
+        copy = self._own_name(f"{name}/output")
+        self.proto.node.append(onnx.helper.make_node("Identity", [name], [copy], name=copy))
+        return copy
 
     def _write_part(self, part: OperatorPart) -> None:
         operator = part.operator

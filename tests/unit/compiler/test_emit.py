@@ -99,3 +99,19 @@ def test_default_operator_set_under_its_long_name(scheme: Scheme) -> None:
     for node in model.graph.node:
         node.domain = "ai.onnx"
     assert_splits(model, scheme)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_output_is_not_quantised_with_what_is_made_of_it(layers: int) -> None:
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["t"]),
+        helper.make_node("Transpose", ["t"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("QuantizeLinear", ["turned", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+        helper.make_node("Softsign", ["t"], ["z"]),
+    ]
+    model = model_of(nodes[0], (2, 4, 3), 13, scale=np.array(0.5, np.float32), zero=np.array(8, np.uint8))
+    model.graph.node.extend(nodes[1:])
+    model.graph.output[0].name = "y"
+    model.graph.output.add(name="z")
+    assert_splits(model, IN_H, layers)
