@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, Scheme
+from flexpie.core.scheme import BATCH, GRID_2D, IN_H, IN_W, OUT_C, Scheme
 from tests.random_plans import forced_plan
 from tests.splitting import imported, split_against_unsplit
 
@@ -114,4 +114,4 @@ def test_an_output_is_not_quantised_with_what_is_made_of_it(layers: int) -> None
     model.graph.node.extend(nodes[1:])
     model.graph.output[0].name = "y"
     model.graph.output.add(name="z")
-    assert_splits(model, IN_H, layers)
+    assert_splits(model, BATCH, layers)
