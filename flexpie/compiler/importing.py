@@ -115,16 +115,21 @@ def _may_fold(node: ir.Node) -> bool | None:
 
 
 def _separate_dequantizers(graph: ir.Graph) -> None:
-    """Give every reader of a DequantizeLinear one of its own, as onnxruntime does: it becomes part of its reader."""
+    """Give every reader of a DequantizeLinear one of its own, as onnxruntime does: it becomes part of its reader. One
+    whose output is an output of the model stays with that."""
+    taken = {value.name for node in graph.all_nodes() for value in (*node.inputs, *node.outputs) if value is not None}
     for node in list(graph):
-        if node.op_type != "DequantizeLinear" or node.outputs[0].is_graph_output():
+        if node.op_type != "DequantizeLinear":
             continue
-        for number, (reader, index) in enumerate(tuple(node.outputs[0].uses())[1:], start=1):
+        value, number = node.outputs[0], 0
+        for reader, index in tuple(value.uses())[0 if value.is_graph_output() else 1 :]:
             if reader.graph is not graph:
                 continue  # inside of an operator's sub-graph
+            while (name := f"{value.name}/{number}") in taken:
+                number += 1
+            taken.add(name)
             twin = ir.Node(node.domain, node.op_type, node.inputs, node.attributes.values(), name=node.name)
-            value = node.outputs[0]
-            twin.outputs[0].name = f"{value.name}/{number}"
+            twin.outputs[0].name = name
             twin.outputs[0].type, twin.outputs[0].shape = value.type, value.shape
             graph.insert_after(node, twin)
             reader.replace_input_with(index, twin.outputs[0])

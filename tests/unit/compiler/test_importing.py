@@ -185,7 +185,8 @@ def test_quantised_operators_keep_together() -> None:
     assert inner == {"int8"}
 
 
-def test_a_dequantizer_with_two_readers_goes_with_both() -> None:
+@pytest.mark.parametrize("is_output", [False, True])
+def test_a_dequantizer_with_two_readers_goes_with_both(is_output: bool) -> None:
     writer_ = writer(1, 2, 5, 5)
     scale, zero = writer_.weight(1, scale=0.0, offset=0.05), "zero"
     writer_.initializers[-1].CopyFrom(numpy_helper.from_array(np.float32(0.05), scale))
@@ -195,9 +196,10 @@ def test_a_dequantizer_with_two_readers_goes_with_both() -> None:
     writer_.shapes["d"] = (1, 2, 5, 5)
     pooled = writer_.add("MaxPool", ["d"], kernel_shape=[2, 2])
     turned = writer_.add("Transpose", ["d"], perm=[0, 1, 3, 2])
-    graph = imported(writer_.model(["x"], [pooled, turned])).graph
+    graph = imported(writer_.model(["x"], [pooled, turned, *["d"] * is_output])).graph
     assert [[operator.op_type for operator in layer.operators] for layer in graph.layers] == [
         ["QuantizeLinear"],
+        *[["DequantizeLinear"]] * is_output,
         ["DequantizeLinear", "MaxPool"],
         ["DequantizeLinear", "Transpose"],
     ]
