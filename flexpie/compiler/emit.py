@@ -146,6 +146,7 @@ class _SubgraphWriter:
         del node.input[:], node.output[:]
         node.input.extend(inputs)
         _set_attributes(node, form.attributes)
+        self._pad_apart(node)
         cuts: list[tuple[str, str, Region, Region]] = []
         for index, (name, region) in enumerate(zip(operator.outputs, part.produced, strict=True)):
             there = bool(name) and region is not None
@@ -158,6 +159,27 @@ class _SubgraphWriter:
         self.proto.node.append(node)
         for cut in cuts:
             self._slice(*cut)
+
+    def _pad_apart(self, node: onnx.NodeProto) -> None:
+        """Let a Pad do the uneven padding of an AveragePool that counts it.
+
+        Since operator set 19, onnxruntime 1.23 (the last for Python 3.10) and older take the pads of one axis for those
+        of another there.
+        """
+        given = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type != "AveragePool" or self._model.opset_imports.get("", 0) < 19 or "pads" not in given:
+            return
+        pads = list(given["pads"].ints)
+        counted = "count_include_pad" in given and given["count_include_pad"].i
+        if not counted or len(set(pads)) == 1:
+            return
+        half = len(pads) // 2
+        around = self._integers(f"{node.name}/around", [0, 0, *pads[:half], 0, 0, *pads[half:]])
+        padded = self._own_name(f"{node.name}/padded")
+        self.proto.node.append(onnx.helper.make_node("Pad", [node.input[0], around], [padded], name=padded))
+        node.input[0] = padded
+        del given["pads"].ints[:]
+        given["pads"].ints.extend([0] * len(pads))
 
     def _input(self, name: str, region: Region) -> str:
         """Name under which exactly this region of a tensor is there, cutting it where needed."""

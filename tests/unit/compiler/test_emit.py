@@ -115,3 +115,15 @@ def test_an_output_is_not_quantised_with_what_is_made_of_it(layers: int) -> None
     model.graph.output[0].name = "y"
     model.graph.output.add(name="z")
     assert_splits(model, BATCH, layers)
+
+
+@pytest.mark.parametrize("ceil_mode", [0, 1])
+@pytest.mark.parametrize("scheme", [IN_H, IN_W, GRID_2D])
+@pytest.mark.parametrize("shape", [(1, 2, 9, 8), (1, 2, 6, 5, 7)])
+def test_padding_that_a_pool_counts_is_right_in_every_onnxruntime(
+    shape: tuple[int, ...], scheme: Scheme, ceil_mode: int
+) -> None:
+    rank = len(shape) - 2
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3] * rank, strides=[2] * rank,
+                            pads=[1] * 2 * rank, count_include_pad=1, ceil_mode=ceil_mode)  # fmt: skip
+    assert_splits(model_of(node, shape, 22), scheme)
