@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
+import onnxruntime
 import psutil
 import pytest
 from hypothesis import settings
@@ -14,6 +15,8 @@ from hypothesis import settings
 from tests.leaks import Snapshot, leaked_since, take_snapshot
 
 LONG = os.environ.get("FLEXPIE_LONG") == "1"
+RECENT_ONNXRUNTIME = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 24)
+"""Python 3.10 has none of these: some operators of the newest sets are missing or wrong in its last one."""
 
 # The deadline of one example says more about the machine than about the code; pytest-timeout bounds the test.
 settings.register_profile("default", deadline=None, max_examples=100)
@@ -24,7 +27,7 @@ settings.load_profile("long" if LONG else "ci" if os.environ.get("CI") else "def
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the tests that this run or this machine cannot do."""
-    skips = {"slow": _why_not_slow(), "testbed": _why_no_testbed()}
+    skips = {"slow": _why_not_slow(), "testbed": _why_no_testbed(), "recent_onnxruntime": _why_not_recent()}
     for item in items:
         for marker, reason in skips.items():
             if reason and item.get_closest_marker(marker):
@@ -33,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _why_not_slow() -> str | None:
     return None if LONG else "slow: set FLEXPIE_LONG=1, or use make test-long"
+
+
+def _why_not_recent() -> str | None:
+    return None if RECENT_ONNXRUNTIME else "recent_onnxruntime: needs onnxruntime 1.24 or newer"
 
 
 def _why_no_testbed() -> str | None:

@@ -13,7 +13,7 @@ import pytest
 
 from flexpie.core.graph import LayerGraph
 from flexpie.core.scheme import SPLITTING, Scheme
-from tests.conftest import LONG
+from tests.conftest import LONG, RECENT_ONNXRUNTIME
 from tests.onnx_backend.backend import Choice, schemes_that_divide
 from tests.onnx_backend.cases import Case, all_cases
 from tests.onnx_backend.judging import Tally, Verdict
@@ -22,6 +22,8 @@ BATCHES = 16
 LAYERS_PER_SEGMENT = (1, 2, 100)
 LEAST_RIGHT = 1750
 """Cases that must go right, so that none gets lost unnoticed where onnx or onnxruntime change."""
+OUTDATED = ("test_sequence_insert_at_back",)
+"""Cases that an older onnxruntime answers with zeros when its inputs lie in memory that is not its own."""
 LEAST_SPLIT = 3000 if LONG else 900
 
 
@@ -42,11 +44,14 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
 def test_every_case_that_passes_unsplit_passes_split(batch: int, tally: Tally) -> None:
     failures = len(tally.failures)
     for case in all_cases()[batch::BATCHES]:
+        if not RECENT_ONNXRUNTIME and case.name in OUTDATED:
+            continue
         for scheme in schemes_for(case):
             tally.add(case, scheme, LAYERS_PER_SEGMENT[case.number // 7 % len(LAYERS_PER_SEGMENT)])
     assert not tally.failures[failures:], "\n".join(tally.failures[failures:])
 
 
+@pytest.mark.recent_onnxruntime
 def test_the_suite_is_there_and_splits_take_place(tally: Tally) -> None:
     rounds = len(SPLITTING) if LONG else 1
     right = tally.counts[Verdict.WHOLE] + tally.counts[Verdict.SPLIT]

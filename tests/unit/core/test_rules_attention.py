@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def attentions(draw: st.DrawFn) -> Case:
     return Case("Attention", tuple(inputs), attributes, opset)
 
 
+@pytest.mark.recent_onnxruntime
 @given(case=attentions(), seed=SEEDS)
 def test_part_of_attention_equals_the_whole(case: Case, seed: int) -> None:
     whole = run(case)[0]

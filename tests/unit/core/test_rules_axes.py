@@ -187,6 +187,7 @@ def test_part_of_reversed_sequences_equals_the_whole(shape: list[int], time: int
     check(Case("ReverseSequence", (values(shape), lengths), attributes, 10), seed=seed)
 
 
+@pytest.mark.recent_onnxruntime
 @given(shape=SHAPES, axis=st.integers(-4, 3), exclusive=st.integers(0, 1), reverse=st.integers(0, 1), seed=SEEDS)
 def test_part_of_running_product_equals_the_whole(
     shape: list[int], axis: int, exclusive: int, reverse: int, seed: int

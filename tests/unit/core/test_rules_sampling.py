@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,7 @@ def test_part_of_pooled_boxes_equals_the_whole(seed: int) -> None:
     check(Case("MaxRoiPool", (values((2, 3, 8, 8)), boxes), {"pooled_shape": (2, 3)}, 9), seed=seed)
 
 
+@pytest.mark.recent_onnxruntime
 @given(groups=st.sampled_from((1, 2)), bias=st.booleans(), mask=st.booleans(), seed=SEEDS)
 def test_part_of_deformable_convolution_equals_the_whole(groups: int, bias: bool, mask: bool, seed: int) -> None:
     inputs: list[Array | None] = [

@@ -35,6 +35,7 @@ def test_integer_operators_leave_no_room_for_rounding() -> None:
     np.testing.assert_array_equal(run(model, {"input": images})[0], plain)
 
 
+@pytest.mark.recent_onnxruntime
 @pytest.mark.parametrize(
     ("name", "operators"),
     [
