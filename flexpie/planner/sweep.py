@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,8 @@ MOST_STATES = 1000
 """States that are followed from one cut at most."""
 STEPS_PER_STATE = 16
 """Steps from each of the most promising states of a cut, on average, where not all are taken."""
+_TOGETHER = 2048
+"""Ends of which the seconds of bringing outputs to the master are added up at once."""
 _SLACK = 1e-10
 """Relative; sums in another order differ by less."""
 
@@ -211,7 +214,9 @@ class Sweep:
 
     def _best_end(self) -> tuple[float, tuple[Segment, ...]] | None:
         last = len(self.table.cuts) - 1
-        ends = [(state.seconds + self._gather_seconds(key[0]), key) for key, state in self.states[last].items()]
+        keys = list(self.states[last])
+        gathers = self._gather_seconds([held for held, _ in keys])
+        ends = [(self.states[last][key].seconds + seconds, key) for key, seconds in zip(keys, gathers, strict=True)]
         if not ends or (best := min(ends))[0] > self.upper:
             return None
         segments = []
@@ -221,11 +226,16 @@ class Sweep:
             segments.append(self.table.segment(position, state.row))
         return best[0], tuple(reversed(segments))
 
-    def _gather_seconds(self, held: Holdings) -> float:
-        if not held:
-            return 0.0
-        holdings = np.array([held], dtype=np.int64)
-        return float(self._sum_seconds(self.table.cuts[-1], holdings, self.table.gather[None])[0])
+    def _gather_seconds(self, held: Sequence[Holdings]) -> list[float]:
+        """Seconds of bringing the outputs to the master, for each way in which devices may hold them."""
+        if not held or not held[0]:
+            return [0.0] * len(held)
+        found: list[float] = []
+        for start in range(0, len(held), _TOGETHER):
+            holdings = np.array(held[start : start + _TOGETHER], dtype=np.int64)
+            needs = np.repeat(self.table.gather[None], len(holdings), axis=0)
+            found += self._sum_seconds(self.table.cuts[-1], holdings, needs).tolist()
+        return found
 
 
 def distinct_rows(table: Indices) -> tuple[Indices, Indices]:
