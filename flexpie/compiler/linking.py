@@ -41,7 +41,7 @@ class _Linking:
         if operator.op_type == "DequantizeLinear" and self._is_private(operator.outputs[0]):
             self._held_back[operator.outputs[0]] = operator
             return
-        first = [self._held_back.pop(tensor) for tensor in dict.fromkeys(operator.inputs) if tensor in self._held_back]
+        first = self._take_back(operator)
         sources = {op.outputs[0]: op for op in first}
         latest = max(
             (index for index, tensor in enumerate(operator.inputs) if self._home_of(tensor, sources) is not None),
@@ -51,11 +51,21 @@ class _Linking:
         target = None
         if latest is not None:
             chain = [(operator, latest)]
-            if operator.inputs[latest] in sources:
-                chain.append((sources[operator.inputs[latest]], 0))
+            while (source := sources.get(chain[-1][0].inputs[chain[-1][1]])) is not None:
+                chain.append((source, 0))
             if all(self._links(*step) for step in chain):
                 target = self._home_of(operator.inputs[latest], sources)
+        read = [self._home.get(tensor, -1) for op in first for tensor in op.inputs]
+        if target is not None and target < max(read, default=-1):
+            target = None  # a scale is computed behind the data
         self._put([*first, operator], target)
+
+    def _take_back(self, operator: Operator) -> list[Operator]:
+        """The operators that were held back for this one, and those held back for them, in an order to run in."""
+        waiting = [
+            self._held_back.pop(tensor) for tensor in dict.fromkeys(operator.inputs) if tensor in self._held_back
+        ]
+        return [step for source in waiting for step in (*self._take_back(source), source)]
 
     def settle(self) -> None:
         """Give those that nobody reads a layer of their own."""
@@ -71,7 +81,7 @@ class _Linking:
 
     def _home_of(self, tensor: str, held_back: dict[str, Operator]) -> int | None:
         source = held_back.get(tensor)
-        return self._home.get(source.inputs[0] if source is not None else tensor)
+        return self._home.get(tensor) if source is None else self._home_of(source.inputs[0], held_back)
 
     def _is_private(self, tensor: str) -> bool:
         return self._uses[tensor] == 1 and tensor not in self._graph.outputs

@@ -203,3 +203,32 @@ def test_a_dequantizer_with_two_readers_goes_with_both(is_output: bool) -> None:
         ["DequantizeLinear", "MaxPool"],
         ["DequantizeLinear", "Transpose"],
     ]
+
+
+def _with_integers(made: GraphWriter, **values: np.ndarray) -> None:
+    made.initializers += [numpy_helper.from_array(array, name) for name, array in values.items()]
+
+
+def test_a_dequantizer_whose_scale_is_quantised_itself() -> None:
+    made = writer(1, 4, 5, 5)
+    _with_integers(made, sq=np.arange(1, 7, dtype=np.int8), wq=np.ones((6, 4, 1, 1), np.int8))
+    made.initializers.append(numpy_helper.from_array(np.float32(0.01), "s"))
+    made.nodes.append(helper.make_node("DequantizeLinear", ["sq", "s"], ["scale"]))
+    made.nodes.append(helper.make_node("DequantizeLinear", ["wq", "scale"], ["w"], axis=0))
+    made.shapes["w"] = (6, 4, 1, 1)
+    (layer,) = imported(made.model(["x"], [made.add("Conv", ["x", "w"])])).graph.layers
+    assert [operator.inputs[0] for operator in layer.operators] == ["sq", "wq", "x"]
+
+
+def test_a_dequantizer_whose_scale_comes_later_than_its_data() -> None:
+    made = writer(1, 4, 5, 5)
+    _with_integers(made, zero=np.array(0, np.int8))
+    made.initializers.append(numpy_helper.from_array(np.float32(0.05), "s"))
+    made.nodes.append(helper.make_node("QuantizeLinear", ["x", "s", "zero"], ["q"]))
+    summed = made.add("Conv", ["x", made.weight(1, 4, 5, 5)], (1, 1, 1, 1))
+    scale = made.add("Squeeze", [summed], ())
+    made.nodes.append(helper.make_node("DequantizeLinear", ["q", scale], ["d"]))
+    made.shapes["d"] = (1, 4, 5, 5)
+    graph = imported(made.model(["x"], [made.add("Relu", ["d"])])).graph
+    for index, layer in enumerate(graph.layers):
+        assert all(graph.producer.get(tensor, -1) < index for tensor in layer.consumed)
