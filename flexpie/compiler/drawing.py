@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from flexpie.compiler.branches import subgraphs_of
+from flexpie.compiler.weights import weight_values
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.scheme import single
@@ -20,7 +21,7 @@ def draws(node: ir.Node) -> bool:
         return False
     if node.op_type == "Dropout":
         training = node.inputs[2] if len(node.inputs) > 2 else None
-        return training is not None and (training.const_value is None or bool(training.const_value.numpy()))
+        return training is not None and (training.const_value is None or bool(weight_values(training.const_value)))
     return node.op_type in _DRAWING or any(map(draws, (n for graph in subgraphs_of(node) for n in graph)))
 
 

@@ -14,6 +14,7 @@ from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.layers import ONNX_TYPES, tensor_value_info
 from flexpie.compiler.lower import Lowered
 from flexpie.compiler.subgraph import SubgraphSpec
+from flexpie.compiler.weights import weight_values
 from flexpie.core.footprint import OperatorPart
 from flexpie.core.graph import AttributeValue
 from flexpie.core.program import BlobRef, DeviceProgram, SubgraphRef
@@ -61,7 +62,7 @@ class _Emitter:
 
 def weight_slice(model: ImportedModel, name: str, region: Region) -> np.ndarray:
     """The values of a region of a weight; a view where the file's own memory has them."""
-    array: np.ndarray = model.weights[name].numpy()
+    array = weight_values(model.weights[name])
     return array[region.relative_to(Region.whole(array.shape))]
 
 

@@ -11,6 +11,8 @@ from flexpie.compiler.branches import captured_by, subgraphs_of
 from flexpie.compiler.drawing import draws
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.linking import join_untyped, link
+from flexpie.compiler.probing import without_stumbling
+from flexpie.compiler.weights import weight_values
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.grain import with_grains
 from flexpie.core.graph import AttributeValue, Constant, Layer, LayerGraph, Operator, Reals
@@ -59,7 +61,7 @@ def build_graph(model: ir.Model, types: Mapping[str, onnx.TypeProto], name: str,
         digest=digest,
     )
     known = {key: kind for key, kind in opaque.items() if kind is not None}
-    graph = with_grains(join_untyped(link(graph), opaque.keys() - known.keys()))
+    graph = with_grains(join_untyped(link(without_stumbling(graph)), opaque.keys() - known.keys()))
     return ImportedModel(graph, nodes, weights, known, dict(model.opset_imports), model.ir_version)
 
 
@@ -120,14 +122,14 @@ def _type_of(value: ir.Value, types: Mapping[str, onnx.TypeProto]) -> onnx.TypeP
 def _constants(weights: dict[str, ir.TensorProtocol]) -> Iterator[tuple[str, Constant]]:
     for name, tensor in weights.items():
         if tensor.dtype in {ir.DataType.INT64, ir.DataType.INT32} and tensor.size <= _CONSTANT_ELEMENTS:
-            yield name, tuple(int(item) for item in tensor.numpy().flatten())
+            yield name, tuple(int(item) for item in weight_values(tensor).flatten())
 
 
 def _reals(weights: dict[str, ir.TensorProtocol]) -> Iterator[tuple[str, Reals]]:
     """Vectors with a number per axis of an image or volume, such as the scales of a Resize."""
     for name, tensor in weights.items():
         if tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) == 1 and 2 <= tensor.size <= 6:
-            yield name, tuple(float(item) for item in tensor.numpy())
+            yield name, tuple(float(item) for item in weight_values(tensor))
 
 
 def tensor_value_info(name: str, kind: ElementType, shape: tuple[int, ...]) -> onnx.ValueInfoProto:

@@ -49,7 +49,7 @@ def load_model(
         ) from error
     try:
         check(model, declared)
-    except onnx.checker.ValidationError as error:
+    except Exception as error:  # the checker's own, or any other for a message that contradicts itself
         raise FlexPieError(
             ErrorCode.INVALID_MODEL,
             f"{path.name} is not a valid ONNX model: {_first_lines(error)}.",
@@ -88,7 +88,7 @@ def _parse(path: Path) -> onnx.ModelProto:
         "Check that the whole file was copied, and that it is the .onnx file and not an archive or a checkpoint.",
     )
     try:
-        proto = onnx.load(str(path), load_external_data=False)
+        proto = onnx.load(str(path), format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise not_onnx from error
     except OSError as error:

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from flexpie.compiler.ceil_mode import pool_shape, settle_ceil_mode
+from flexpie.compiler.weights import weight_values
 from flexpie.core.tensor import Shape
 
 _SCALES_INPUT = {"Upsample": 1, "Resize": 2}
@@ -71,6 +72,6 @@ def _scales(node: ir.Node) -> np.ndarray | None:
     at = 1 if len(node.inputs) == 2 else _SCALES_INPUT[node.op_type]
     value = node.inputs[at] if at < len(node.inputs) else None
     known = None if value is None else ir.convenience.get_const_tensor(value)
-    if known is None or known.size == 0:
+    if known is None or known.size == 0 or len(known.shape) != 1:
         return None
-    return known.numpy().astype(np.float32)
+    return weight_values(known).astype(np.float32)

@@ -232,3 +232,22 @@ def test_a_dequantizer_whose_scale_comes_later_than_its_data() -> None:
     graph = imported(made.model(["x"], [made.add("Relu", ["d"])])).graph
     for index, layer in enumerate(graph.layers):
         assert all(graph.producer.get(tensor, -1) < index for tensor in layer.consumed)
+
+
+@pytest.mark.parametrize(
+    ("node", "values"),
+    [
+        (helper.make_node("ReverseSequence", ["x", "v"], ["y"], time_axis=5), [1, 1]),
+        (helper.make_node("Gather", ["x", "v"], ["y"], axis=1), [0, 9]),
+    ],
+)
+def test_a_node_at_which_its_rule_stumbles_is_left_to_onnxruntime(
+    node: onnx.NodeProto, values: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = writer(2, 2, 5)
+    _with_integers(made, v=np.array(values))
+    made.nodes.append(node)
+    made.shapes["y"] = (2, 2, 5)
+    (operator,) = imported(made.model(["x"], ["y"])).graph.operators()
+    assert operator.opaque
+    assert f"({node.op_type}) is computed whole" in caplog.text

@@ -290,3 +290,30 @@ def test_functions_that_call_each_other(tmp_path: Path) -> None:
     error = refusal(saved(tmp_path, model))
     assert error.code is ErrorCode.INVALID_MODEL
     assert "Turn" in error.message
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.textproto", "model"])
+def test_the_content_counts_not_the_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(small_model().SerializeToString())
+    assert import_model(path).graph.inputs == ("x",)
+    path.write_bytes(b"\x8a not a model")
+    assert refusal(path).code is ErrorCode.INVALID_MODEL
+
+
+def test_a_weight_with_other_values_than_its_shape_tells(tmp_path: Path) -> None:
+    model = small_model()
+    axes = numpy_helper.from_array(np.array([0]), "axes")
+    axes.raw_data += bytes(8)
+    model.graph.initializer.append(axes)
+    model.graph.node.append(helper.make_node("Unsqueeze", ["y", "axes"], ["z"]))
+    model.graph.output[0].name = "z"
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "axes" in error.message
+
+
+def test_a_weight_without_a_type(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.initializer[0].data_type = TensorProto.UNDEFINED
+    assert refusal(saved(tmp_path, model)).code is ErrorCode.INVALID_MODEL
