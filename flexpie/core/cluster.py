@@ -6,6 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flexpie.core.rates import REFERENCE_RATES, DeviceRates
+
 
 class Topology(enum.Enum):
     """How messages travel between devices."""
@@ -34,6 +36,13 @@ class Device:
     """Computing speed relative to the reference core of the cost model."""
     memory_bytes: int | None = None
     """What weights and activations may take; None is no limit."""
+    measured: DeviceRates | None = None
+    """What calibration measured; None for a device that was not calibrated."""
+
+    @property
+    def rates(self) -> DeviceRates:
+        """What calibration measured, or else the reference core's rates times `speed`."""
+        return REFERENCE_RATES.scaled(self.speed) if self.measured is None else self.measured
 
 
 @dataclass(frozen=True)

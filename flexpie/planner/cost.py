@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flexpie.core.footprint import OperatorPart
-from flexpie.core.graph import LayerGraph
+from flexpie.core.graph import Layer, LayerGraph
 from flexpie.core.region import Region
 from flexpie.core.rules import Regions, bind, rule_for
 from flexpie.core.tensor import Shape
@@ -41,11 +41,35 @@ class Work:
     """Whether it follows another operator in its layer, so that the engine runs both in one pass."""
 
 
+LayerWork = tuple[Work, ...]
+"""What one device does for one layer: the parts of its operators, in running order; the first is the main one, which
+the engine runs together with those that are `linked`."""
+
+
+@dataclass(frozen=True)
+class MessageCosts:
+    """Processor seconds of messages at each of n devices and, last, at the master; arrays of shape [n + 1]."""
+
+    send_seconds: Array
+    """Of sending a message."""
+    receive_seconds: Array
+    """Of receiving a message."""
+    seconds_per_byte: Array
+    """Of each byte, sent or received."""
+    start_seconds: Array
+    """Of going on when the last message of an exchange is there: waking up, assembling, starting a subgraph."""
+
+
 class CostModel(Protocol):
     """Times on one cluster of n devices. Answers are finite and ≥ 0 and depend on the arguments alone."""
 
-    def compute_seconds(self, device: int, works: Sequence[Work]) -> Array:
-        """Seconds that a device takes for each part; an array of shape [len(works)]."""
+    @property
+    def messages(self) -> MessageCosts:
+        """What messages cost the processors."""
+        ...
+
+    def compute_seconds(self, device: int, works: Sequence[LayerWork]) -> Array:
+        """Seconds that a device takes for each layer's part; an array of shape [len(works)]."""
         ...
 
     def exchange_seconds(self, nbytes: Array) -> Array:
@@ -56,6 +80,11 @@ class CostModel(Protocol):
         the search's bounds rest on both. Returns an array of shape [...].
         """
         ...
+
+
+def layer_work(graph: LayerGraph, layer: Layer, parts: Sequence[OperatorPart]) -> LayerWork:
+    """The work of a layer's parts, which come last operator first, as `Footprint.extend` returns them."""
+    return tuple(work_of(graph, part, part.operator is not layer.operators[0]) for part in reversed(parts))
 
 
 def work_of(graph: LayerGraph, part: OperatorPart, linked: bool = False) -> Work:

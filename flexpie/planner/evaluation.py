@@ -10,7 +10,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.footprint import Footprint
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment, SegmentCost
-from flexpie.planner.cost import CostModel, Work, work_of
+from flexpie.planner.cost import CostModel, LayerWork, layer_work
 from flexpie.planner.walk import Walk
 
 
@@ -21,12 +21,11 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     the segments of the exchange in front and of the slowest device's computing, plus the gathering of the outputs.
     """
     devices = len(cluster.devices)
-    first_operators = {layer.operators[0].name for layer in graph.layers}
     walk = Walk(graph, devices)
     costs = []
     for visit in walk.visits(segments):
         compute = tuple(
-            float(np.sum(cost_model.compute_seconds(device, _works(graph, footprint, first_operators))))
+            float(np.sum(cost_model.compute_seconds(device, _works(graph, visit.segment, footprint))))
             for device, footprint in enumerate(visit.footprints)
         )
         seconds = float(cost_model.exchange_seconds(visit.nbytes))
@@ -37,5 +36,11 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     return Plan(graph.signature, names, tuple(segments), tuple(costs), gather, total)
 
 
-def _works(graph: LayerGraph, footprint: Footprint, first_operators: set[str]) -> list[Work]:
-    return [work_of(graph, part, part.operator.name not in first_operators) for part in footprint.parts]
+def _works(graph: LayerGraph, segment: Segment, footprint: Footprint) -> list[LayerWork]:
+    parts = {part.operator.name: part for part in footprint.parts}
+    found = []
+    for layer in graph.layers[segment.first : segment.stop]:
+        own = [parts[operator.name] for operator in reversed(layer.operators) if operator.name in parts]
+        if own:
+            found.append(layer_work(graph, layer, own))
+    return found

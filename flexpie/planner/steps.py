@@ -10,7 +10,7 @@ import numpy as np
 from flexpie.core.footprint import Footprint
 from flexpie.core.graph import Layer, LayerGraph
 from flexpie.core.region import Region
-from flexpie.planner.cost import Array, CostModel, Work, work_of
+from flexpie.planner.cost import Array, CostModel, LayerWork, layer_work
 from flexpie.planner.layouts import NOTHING, Layout, TensorKind
 
 
@@ -22,7 +22,8 @@ class _Part:
     """Per activation that the layer reads."""
     computed: tuple[Region | None, ...]
     """Per tensor that the layer yields."""
-    works: tuple[int, ...]
+    work: int
+    """`NOTHING` for none."""
     weight_bytes: int
 
 
@@ -34,8 +35,8 @@ class Step:
     """Layout of each activation that the layer reads; `NOTHING` where no device reads it."""
     computed: tuple[int, ...]
     """Layout of each tensor that the layer yields."""
-    works: tuple[tuple[int, ...], ...]
-    """Numbers of the works, per device."""
+    works: tuple[int, ...]
+    """Number of the work, per device; `NOTHING` for none."""
     weight_bytes: tuple[int, ...]
     """Per device."""
 
@@ -46,7 +47,7 @@ class LayerSteps:
 
     graph: LayerGraph
     devices: int
-    works: list[Work] = field(default_factory=list)
+    works: list[LayerWork] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     kinds: dict[tuple[tuple[int, ...], int], TensorKind] = field(default_factory=dict)
     activations: list[tuple[str, ...]] = field(init=False)
@@ -54,7 +55,7 @@ class LayerSteps:
 
     def __post_init__(self) -> None:
         graph = self.graph
-        self._work_index: dict[Work, int] = {}
+        self._work_index: dict[LayerWork, int] = {}
         self._parts: dict[tuple[int, tuple[Region | None, ...]], _Part] = {}
         self._index: dict[tuple[int, tuple[int, ...]], int] = {}
         self.activations = [
@@ -99,7 +100,7 @@ class LayerSteps:
         return Step(
             needed=self._layouts(self.activations[index], [part.needed for part in parts]),
             computed=self._layouts(layer.produced, [part.computed for part in parts]),
-            works=tuple(part.works for part in parts),
+            works=tuple(part.work for part in parts),
             weight_bytes=tuple(part.weight_bytes for part in parts),
         )
 
@@ -117,18 +118,18 @@ class LayerSteps:
             regions = {name: r for name, r in zip(layer.produced, wanted, strict=True) if r is not None}
             footprint = Footprint(graph, regions)
             footprint.extend(layer)
-            works = [work_of(graph, part, part.operator is not layer.operators[0]) for part in footprint.parts]
+            work = layer_work(graph, layer, footprint.parts)
             self._parts[key] = _Part(
                 needed=tuple(footprint.wanted.get(name) for name in self.activations[index]),
                 computed=tuple(footprint.held.get(name) for name in layer.produced),
-                works=tuple(self._work(work) for work in works),
+                work=self._work(work) if work else NOTHING,
                 weight_bytes=sum(
                     region.size * graph.tensors[name].itemsize for name, region in footprint.weights.items()
                 ),
             )
         return self._parts[key]
 
-    def _work(self, work: Work) -> int:
+    def _work(self, work: LayerWork) -> int:
         number = self._work_index.setdefault(work, len(self.works))
         if number == len(self.works):
             self.works.append(work)
@@ -145,9 +146,9 @@ class LayerSteps:
         if known < len(self.steps):
             added = np.zeros((len(self.steps) - known, self.devices))
             for row, step in enumerate(self.steps[known:]):
-                for device, works in enumerate(step.works):
-                    for work in works:
-                        added[row, device] += self.work_seconds[work, device]
+                for device, work in enumerate(step.works):
+                    if work != NOTHING:
+                        added[row, device] = self.work_seconds[work, device]
             self._costs = np.concatenate((self._costs, added))
         return self._costs
 

@@ -91,7 +91,7 @@ class BruteForce:
             scheme, shares = self.candidates[candidate]
             footprints = segment_footprints(self.graph, first, stop, scheme, shares)
             self._known[key] = max(
-                float(np.sum(self.model.compute_seconds(d, [work_of(self.graph, part) for part in footprint.parts])))
+                float(np.sum(self.model.compute_seconds(d, [(work_of(self.graph, part),) for part in footprint.parts])))
                 for d, footprint in enumerate(footprints)
             )
         return self._known[key]

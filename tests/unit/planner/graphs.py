@@ -11,7 +11,7 @@ import numpy as np
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.graph import AttributeValue, Layer, LayerGraph, Operator
 from flexpie.core.tensor import ElementType, Shape, TensorSpec
-from flexpie.planner.cost import Array, Work
+from flexpie.planner.cost import Array, LayerWork, MessageCosts, Work
 
 
 @dataclass
@@ -119,9 +119,16 @@ class RandomCostModel:
     byte_seconds: float = 1e-3
     flop_seconds: float = 1e-4
 
-    def compute_seconds(self, device: int, works: Sequence[Work]) -> Array:
+    @property
+    def messages(self) -> MessageCosts:
         """See `flexpie.planner.cost.CostModel`."""
-        return np.array([self._seconds(0 if self.equal else device, work) for work in works], dtype=np.float64)
+        ends = np.full(self.devices + 1, self.message_seconds)
+        return MessageCosts(ends, ends, np.full(self.devices + 1, self.byte_seconds), np.zeros(self.devices + 1))
+
+    def compute_seconds(self, device: int, works: Sequence[LayerWork]) -> Array:
+        """See `flexpie.planner.cost.CostModel`."""
+        chosen = 0 if self.equal else device
+        return np.array([sum(self._seconds(chosen, part) for part in work) for work in works], dtype=np.float64)
 
     def _seconds(self, device: int, work: Work) -> float:
         random = zlib.crc32(repr((self.seed, device, work.op_type, work.outputs)).encode()) / 2**32

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from flexpie.core.plan import Segment
+from flexpie.core.rates import REFERENCE_RATES
 from flexpie.core.scheme import IN_H, REPLICATED, single
-from flexpie.planner import physics
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.memory import MemoryNeed, memory_needs
 from flexpie.planner.physics import PhysicsCostModel
@@ -21,8 +21,8 @@ def test_rows_exchange_one_halo_row_in_each_direction() -> None:
     scatter, halos = plan.costs
     assert scatter.exchange_bytes == IMAGE_BYTES + 2 * ROW_BYTES
     assert halos.exchange_bytes == 2 * ROW_BYTES
-    handling = 2 * ROW_BYTES * physics.END_SECONDS_PER_BYTE
-    messages = physics.SEND_SECONDS + physics.RECEIVE_SECONDS + physics.TURN_SECONDS
+    handling = 2 * ROW_BYTES * REFERENCE_RATES.end_seconds_per_byte
+    messages = REFERENCE_RATES.send_seconds + REFERENCE_RATES.receive_seconds + REFERENCE_RATES.start_seconds
     assert halos.exchange_seconds == pytest.approx(messages + handling + ROW_BYTES / 125e6 + 1e-4)
     assert plan.gather_seconds > 0
     assert plan.devices == ("pi-0", "pi-1")

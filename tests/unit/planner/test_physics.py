@@ -5,10 +5,10 @@ import pytest
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.footprint import segment_footprints
+from flexpie.core.rates import REFERENCE_RATES
 from flexpie.core.scheme import IN_H, OUT_C, single
-from flexpie.planner import physics
 from flexpie.planner.cost import Work, work_of
-from flexpie.planner.physics import PhysicsCostModel, reference_seconds
+from flexpie.planner.physics import PhysicsCostModel, work_seconds
 from flexpie.planner.routes import way
 from tests.unit.planner.graphs import GraphWriter, cluster_of
 
@@ -33,13 +33,13 @@ def test_dense_convolutions_take_what_was_measured(
     channels_in: int, channels_out: int, size: int, kernel: int, milliseconds: float
 ) -> None:
     work = conv_work(channels_in, channels_out, size, kernel)
-    assert reference_seconds(work) * 1e3 == pytest.approx(milliseconds, rel=0.15)
+    assert work_seconds(work, REFERENCE_RATES) * 1e3 == pytest.approx(milliseconds, rel=0.15)
 
 
 def test_a_depthwise_convolution_is_bound_by_memory() -> None:
     work = conv_work(128, 128, 56, 3, depthwise=True)
     assert work.group == 128
-    assert reference_seconds(work) * 1e3 == pytest.approx(0.14, rel=0.15)
+    assert work_seconds(work, REFERENCE_RATES) * 1e3 == pytest.approx(0.14, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -48,26 +48,26 @@ def test_a_depthwise_convolution_is_bound_by_memory() -> None:
      (14, 256, "rows", 3.2), (14, 256, "channels", 3.9), (7, 512, "rows", 2.9)],
 )  # fmt: skip
 def test_a_quarter_is_as_much_faster_as_was_measured(size: int, channels: int, scheme: str, speedup: float) -> None:
-    whole = reference_seconds(conv_work(channels, channels, size, 3))
-    part = reference_seconds(conv_work(channels, channels, size, 3, scheme))
+    whole = work_seconds(conv_work(channels, channels, size, 3), REFERENCE_RATES)
+    part = work_seconds(conv_work(channels, channels, size, 3, scheme), REFERENCE_RATES)
     assert whole / part == pytest.approx(speedup, rel=0.12)
 
 
 def test_a_convolution_of_nothing_takes_no_time_to_speak_of() -> None:
-    assert reference_seconds(conv_work(8, 8, 0, 3)) == pytest.approx(physics.NODE_SECONDS, rel=0.1)
+    assert work_seconds(conv_work(8, 8, 0, 3), REFERENCE_RATES) == pytest.approx(REFERENCE_RATES.node_seconds, rel=0.1)
 
 
 def test_a_slower_device_takes_longer_in_proportion() -> None:
     model = PhysicsCostModel(cluster_of(1.0, 0.25))
     work = conv_work(16, 16, 8, 3)
-    assert model.compute_seconds(1, [work])[0] == pytest.approx(4 * model.compute_seconds(0, [work])[0])
+    assert model.compute_seconds(1, [(work,)])[0] == pytest.approx(4 * model.compute_seconds(0, [(work,)])[0])
 
 
 def test_an_activation_after_a_convolution_is_free_in_the_same_layer_only() -> None:
     alone = Work("Relu", 1000, 4000, 4000, 0, ((1, 10, 10, 10),), ((1, 10, 10, 10),))
     linked = Work("Relu", 1000, 4000, 4000, 0, ((1, 10, 10, 10),), ((1, 10, 10, 10),), linked=True)
-    assert reference_seconds(alone) > 0
-    assert reference_seconds(linked) == 0
+    assert work_seconds(alone, REFERENCE_RATES) > 0
+    assert work_seconds(linked, REFERENCE_RATES) == 0
 
 
 def test_no_bytes_take_no_time() -> None:
@@ -80,8 +80,13 @@ def test_one_message_costs_both_ends_and_the_link() -> None:
     model = PhysicsCostModel(cluster_of(0.5, 1.0, bandwidth=1e6, latency=0.25))
     nbytes = np.zeros((3, 3))
     nbytes[0, 1] = 1000
-    sender = (physics.SEND_SECONDS + 1000 * physics.END_SECONDS_PER_BYTE) / 0.5 + 1e-3
-    receiver = physics.RECEIVE_SECONDS + 1000 * physics.END_SECONDS_PER_BYTE + physics.TURN_SECONDS + 1e-3
+    sender = (REFERENCE_RATES.send_seconds + 1000 * REFERENCE_RATES.end_seconds_per_byte) / 0.5 + 1e-3
+    receiver = (
+        REFERENCE_RATES.receive_seconds
+        + 1000 * REFERENCE_RATES.end_seconds_per_byte
+        + REFERENCE_RATES.start_seconds
+        + 1e-3
+    )
     assert model.exchange_seconds(nbytes) == pytest.approx(max(sender, receiver) + 0.25)
 
 
