@@ -55,6 +55,11 @@ class Cluster:
     topology: Topology = Topology.MESH
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
     """Exceptions, by names of source and destination."""
+    center: str | None = None
+    """Name of the device in the middle of a star; the first one where there is none of that name."""
+    missing: frozenset[tuple[str, str]] = frozenset()
+    """Names of source and destination of the links that do not exist, though the topology has them; messages are
+    relayed on another way (`flexpie.core.routes`)."""
 
     def between(self, source: str, destination: str) -> Link:
         """The link from one device to another."""

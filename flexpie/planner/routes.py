@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from flexpie.core.cluster import Cluster, Topology
+from flexpie.core.cluster import Cluster
+from flexpie.core.routes import all_ways
 from flexpie.planner.cost import Array
 
 
@@ -28,10 +30,9 @@ class Load:
 
 
 class Routes:
-    """The ways through a cluster's network.
+    """What the ways through a cluster's network (`flexpie.core.routes`) ask of the ends that lie on them.
 
-    On a mesh every message goes straight; on a ring it is relayed by the devices on the shorter way around (in the
-    order of the cluster file); on a star all go through the first device. The master reaches every device directly.
+    Every device must reach every other. The master reaches every device directly, and they reach it.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -40,15 +41,11 @@ class Routes:
         self._sends, self._receives = np.zeros((pairs, self._ends)), np.zeros((pairs, self._ends))
         self._out_seconds, self._in_seconds = np.zeros((pairs, self._ends)), np.zeros((pairs, self._ends))
         self._latency = np.zeros(pairs)
-        for source in range(self._ends):
-            for destination in range(self._ends):
-                if source != destination:
-                    self._add_way(cluster, source, destination)
+        for (source, destination), stops in all_ways(cluster).items():
+            self._add_way(cluster, source * self._ends + destination, stops)
 
-    def _add_way(self, cluster: Cluster, source: int, destination: int) -> None:
-        pair = source * self._ends + destination
+    def _add_way(self, cluster: Cluster, pair: int, stops: Sequence[int]) -> None:
         names = [*(device.name for device in cluster.devices), "master"]
-        stops = way(cluster.topology, len(cluster.devices), source, destination)
         for start, end in itertools.pairwise(stops):
             with_master = self._ends - 1 in (start, end)
             link = cluster.link if with_master else cluster.between(names[start], names[end])
@@ -70,14 +67,3 @@ class Routes:
             incoming_seconds=flat @ self._in_seconds,
             latency_seconds=(used * self._latency).max(axis=-1),
         )
-
-
-def way(topology: Topology, devices: int, source: int, destination: int) -> list[int]:
-    """The ends that a message passes, its own two included; index `devices` is the master."""
-    if topology is Topology.MESH or devices in (source, destination):
-        return [source, destination]
-    if topology is Topology.STAR:
-        return [source, destination] if 0 in (source, destination) else [source, 0, destination]
-    forward = (destination - source) % devices
-    step = 1 if forward <= devices - forward else -1
-    return [(source + step * hop) % devices for hop in range(min(forward, devices - forward) + 1)]

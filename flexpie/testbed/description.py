@@ -42,7 +42,7 @@ class Description:
     """The devices of a testbed and how messages travel between them.
 
     Every device has one port. On a ring and on a star it is reached over that port too, through the devices between;
-    this is what `flexpie.planner.routes` assumes. The master reaches every device directly.
+    this is what `flexpie.core.routes` assumes. The master reaches every device directly.
     """
 
     devices: tuple[DeviceDescription, ...]

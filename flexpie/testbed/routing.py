@@ -16,7 +16,7 @@ def device_address(index: int) -> str:
 
 
 def next_hop(topology: Topology, devices: int, source: int, destination: int) -> int:
-    """The device to which `source` hands a message for `destination`; the same way as `flexpie.planner.routes`."""
+    """The device to which `source` hands a message for `destination`; the same way as `flexpie.core.routes`."""
     if topology is Topology.STAR and 0 not in (source, destination):
         return 0
     if topology is Topology.RING:

@@ -9,7 +9,6 @@ from flexpie.core.rates import REFERENCE_RATES
 from flexpie.core.scheme import IN_H, OUT_C, single
 from flexpie.planner.cost import Work, work_of
 from flexpie.planner.physics import PhysicsCostModel, work_seconds
-from flexpie.planner.routes import way
 from tests.unit.planner.graphs import GraphWriter, cluster_of
 
 
@@ -135,14 +134,3 @@ def test_more_bytes_never_take_less_time() -> None:
     fewer = random.random((200, 4, 4)) * random.integers(0, 2, (200, 4, 4)) * 1e6
     more = fewer + random.random((200, 4, 4)) * random.integers(0, 2, (200, 4, 4)) * 1e6
     assert (model.exchange_seconds(more) >= model.exchange_seconds(fewer)).all()
-
-
-def test_ways_through_the_topologies() -> None:
-    assert way(Topology.MESH, 5, 1, 3) == [1, 3]
-    assert way(Topology.RING, 5, 0, 2) == [0, 1, 2]
-    assert way(Topology.RING, 5, 0, 4) == [0, 4]
-    assert way(Topology.RING, 5, 1, 4) == [1, 0, 4]
-    assert way(Topology.STAR, 5, 1, 3) == [1, 0, 3]
-    assert way(Topology.STAR, 5, 0, 3) == [0, 3]
-    assert way(Topology.RING, 5, 5, 3) == [5, 3]  # the master
-    assert way(Topology.STAR, 5, 3, 5) == [3, 5]
