@@ -18,6 +18,8 @@ class ErrorCode(enum.Enum):
     """A request whose tensors do not fit the model."""
     INVALID_CLUSTER = "INVALID_CLUSTER"
     """A cluster file that cannot be used."""
+    INVALID_TRACES = "INVALID_TRACES"
+    """A file of measurements (traces, a calibration) that cannot be used."""
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     """Any other argument out of its range."""
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"

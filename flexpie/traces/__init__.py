@@ -1,0 +1,1 @@
+"""Traces: what devices and links were measured to take, for calibration and for training estimators."""
