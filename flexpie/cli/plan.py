@@ -75,6 +75,8 @@ def plan_summary(graph: LayerGraph, cluster: Cluster, result: PlanningResult, se
         "inputs": {name: list(graph.tensors[name].shape) for name in graph.inputs},
         "devices": [cluster.devices[index].name for index in plan.participants],
         "predicted_seconds": plan.predicted_seconds,
+        "requests_per_second": result.occupation.requests_per_second,
+        "busiest": result.occupation.busiest(plan.devices),
         "single_device_seconds": result.single_device.predicted_seconds,
         "search_seconds": search_seconds,
         "gather_seconds": plan.gather_seconds,
@@ -129,6 +131,10 @@ def _print_plan(graph: LayerGraph, cluster: Cluster, result: PlanningResult, sea
     click.echo(
         f"Predicted: {plan.predicted_seconds * 1e3:.1f} ms; the best single device alone: "
         f"{result.single_device.predicted_seconds * 1e3:.1f} ms. Planned in {search_seconds:.2f} s.",
+    )
+    click.echo(
+        f"With many requests in flight: {result.occupation.requests_per_second:.3g} requests/s, limited by "
+        f"{result.occupation.busiest(plan.devices)}.",
     )
     if len(plan.participants) > 1:
         work = work_shares(graph, plan)

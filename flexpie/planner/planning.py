@@ -17,6 +17,7 @@ from flexpie.planner.evaluation import evaluate
 from flexpie.planner.explanation import reason_for
 from flexpie.planner.forced import forced_plan, single_segments
 from flexpie.planner.memory import memory_needs
+from flexpie.planner.occupation import Occupation, Occupations
 from flexpie.planner.physics import PhysicsCostModel
 
 AUTO = "auto"
@@ -36,6 +37,8 @@ class PlanningResult:
     """Whether no better plan exists in the planner's space, as far as the cost model is right."""
     reason: str
     """One or two sentences for the user: why this plan."""
+    occupation: Occupation
+    """How busy each request keeps the cluster, and so how many requests per second the plan can answer."""
 
 
 def make_plan(
@@ -56,6 +59,7 @@ def make_plan(
             ErrorCode.INVALID_ARGUMENT, f"Unknown scheme '{scheme}'.", f"Choose one of {', '.join(CHOICES)}."
         )
     model = PhysicsCostModel(cluster) if cost_model is None else cost_model
+    occupations = Occupations(cluster, model)
     devices = range(len(cluster.devices))
     alone = [evaluate(graph, cluster, single_segments(graph, len(devices), d), model) for d in devices]
     best_alone = min(alone, key=lambda plan: plan.predicted_seconds)
@@ -64,7 +68,8 @@ def make_plan(
         needs = memory_needs(graph, plan.segments, len(devices))
         if over := exceeding(cluster, needs):
             raise over.error(cluster, f"scheme {scheme} forced")
-        return PlanningResult(plan, best_alone, False, f"The scheme {scheme} was asked for.")
+        reason = f"The scheme {scheme} was asked for."
+        return PlanningResult(plan, best_alone, False, reason, occupations.of_plan(graph, plan))
     if len(devices) == 1:
         segments: Sequence[Segment] = best_alone.segments
         fit = Fit(best_alone, exact=True, priced=False)
@@ -73,7 +78,8 @@ def make_plan(
     else:
         candidates = all_candidates(len(devices), share_choices(cluster))
         fit = search_within_budgets(graph, cluster, model, candidates, alone)
-    return PlanningResult(fit.plan, best_alone, fit.exact, reason_for(cluster, fit.plan, best_alone, fit.priced))
+    reason = reason_for(cluster, fit.plan, best_alone, fit.priced)
+    return PlanningResult(fit.plan, best_alone, fit.exact, reason, occupations.of_plan(graph, fit.plan))
 
 
 def _forced(graph: LayerGraph, cluster: Cluster, model: CostModel, scheme: str) -> Plan:
