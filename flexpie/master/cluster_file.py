@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.routes import groups, ways_from
 from flexpie.core.scheme import SchemeKind
 from flexpie.master import quantities
 from flexpie.master.yaml_source import Location, YamlSource, read_yaml
@@ -74,7 +75,8 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False) -> Clus
         content = _Content.model_validate(source.value)
     except ValidationError as error:
         raise _invalid(source, [_mistake(source, item) for item in error.errors()]) from None
-    mistakes = [*_duplicates(content), *_unknown_link_ends(content), *_wrong_profiles(content)]
+    mistakes = [*_duplicates(content), *_wrong_center(content), *_wrong_links(content), *_wrong_profiles(content)]
+    mistakes += _unreachable(content) if not mistakes else []
     models = tuple(_entry(source, model) for model in content.models)
     mistakes += _duplicate_models(models)
     if require_models:
@@ -138,6 +140,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 _Name = Annotated[str, _parsed(_name)]
 _BytesPerSecond = Annotated[float, _parsed(quantities.bandwidth)]
+_LinkBytesPerSecond = Annotated[float, _parsed(quantities.bandwidth_or_none)]
 _Seconds = Annotated[float, _parsed(quantities.latency)]
 
 
@@ -155,8 +158,13 @@ class _Device(_Table):
 class _Link(_Table):
     source: str = Field(alias="from")
     destination: str = Field(alias="to")
-    bandwidth: _BytesPerSecond | None = None
+    bandwidth: _LinkBytesPerSecond | None = None
     latency: _Seconds | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it says that there is no such link."""
+        return self.bandwidth == 0
 
 
 _Shapes = dict[str, list[Annotated[int, Field(ge=0)]]]
@@ -175,6 +183,7 @@ class _Content(_Table):
     bandwidth: _BytesPerSecond = quantities.bandwidth("1 Gbit/s")
     latency: _Seconds = quantities.latency("100 us")
     topology: Annotated[str, _parsed(_one_of(*(item.value for item in Topology)))] = Topology.MESH.value
+    center: str | None = None
     links: list[_Link] = []
     models: list[_Model] = []
 
@@ -265,9 +274,21 @@ def _wrong_profiles(content: _Content) -> list[_Mistake]:
     return found
 
 
-def _unknown_link_ends(content: _Content) -> list[_Mistake]:
+def _wrong_center(content: _Content) -> list[_Mistake]:
+    if content.center is None:
+        return []
+    names = [device.name for device in content.devices]
+    if content.topology != Topology.STAR.value:
+        return [(("center",), f"expected only where the topology is {Topology.STAR.value}", content.center)]
+    if content.center not in names:
+        return [(("center",), f"expected the name of a device{_suggestion(content.center, names)}", content.center)]
+    return []
+
+
+def _wrong_links(content: _Content) -> list[_Mistake]:
     names = [device.name for device in content.devices]
     found: list[_Mistake] = []
+    seen: dict[tuple[str, str], int] = {}
     for at, link in enumerate(content.links):
         for key, name in (("from", link.source), ("to", link.destination)):
             if name not in names:
@@ -275,6 +296,28 @@ def _unknown_link_ends(content: _Content) -> list[_Mistake]:
                 found.append((("links", at, key), expected, name))
         if link.source == link.destination:
             found.append((("links", at, "to"), "expected another device than 'from'", link.destination))
+        first = seen.setdefault((link.source, link.destination), at)
+        if first != at:
+            found.append((("links", at), f"expected another direction than that of links[{first}]", None))
+        if link.is_missing and link.latency is not None:
+            expected = f"expected none for a link whose bandwidth is {quantities.NO_LINK}"
+            found.append((("links", at, "latency"), expected, None))
+    return found
+
+
+def _unreachable(content: _Content) -> list[_Mistake]:
+    """Devices that do not reach all others, or that not all others reach, even through a relay."""
+    cluster = _cluster(content)
+    names = [device.name for device in cluster.devices]
+    main = max(groups(cluster), key=len)
+    found: list[_Mistake] = []
+    for device in sorted(set(range(len(names))) - set(main)):
+        start, end = (main[0], device) if device not in ways_from(cluster, main[0]) else (device, main[0])
+        reached = {names[other] for other in ways_from(cluster, start)}
+        cut = [f"links[{at}]" for at, link in enumerate(content.links)
+               if link.is_missing and link.source in reached and link.destination not in reached]  # fmt: skip
+        expected = f"expected a way from {names[start]} to {names[end]}, found none because of {' and '.join(cut)}"
+        found.append((("devices", device), expected, None))
     return found
 
 
@@ -303,6 +346,9 @@ def _cluster(content: _Content) -> Cluster:
             content.latency if link.latency is None else link.latency,
         )
         for link in content.links
+        if not link.is_missing
     }
+    missing = frozenset((link.source, link.destination) for link in content.links if link.is_missing)
     devices = tuple(Device(item.name, item.address, item.speed, item.memory) for item in content.devices)
-    return Cluster(devices, Link(content.bandwidth, content.latency), Topology(content.topology), links)
+    default = Link(content.bandwidth, content.latency)
+    return Cluster(devices, default, Topology(content.topology), links, content.center, missing)

@@ -18,6 +18,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
+from flexpie.core.routes import groups
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
@@ -221,7 +222,11 @@ class Deployer:
 
 
 def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Cluster:
-    """The devices of a deployment, with the memory that is left for it."""
+    """The devices of a deployment, with the memory that is left for it.
+
+    Where they do not all reach one another because devices between them are lost, only the group of those that do and
+    are the fastest together.
+    """
     devices = []
     for device in cluster.devices:
         if device.name not in start.devices:
@@ -229,7 +234,9 @@ def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[Dev
         limits = [nbytes for nbytes in (device.memory_bytes, memory.get(device.name)) if nbytes]
         left = max(1, min(limits) - start.reserved_bytes.get(device.name, 0)) if limits else None
         devices.append(dataclasses.replace(device, memory_bytes=left))
-    return dataclasses.replace(cluster, devices=tuple(devices))
+    usable = dataclasses.replace(cluster, devices=tuple(devices))
+    fastest = max(groups(usable), key=lambda group: sum(devices[index].speed for index in group))
+    return dataclasses.replace(usable, devices=tuple(devices[index] for index in fastest))
 
 
 def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment) -> PlanSummary:

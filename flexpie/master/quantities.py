@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
+NO_LINK = "none"
+"""Bandwidth of a link that does not exist."""
+
 _QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([^\s0-9.].*?)?\s*")
 
 _BITS_PER_SECOND = {
@@ -32,6 +35,16 @@ def bandwidth(text: str) -> float:
     """Bytes per second from text such as ``1 Gbit/s``; raises ValueError that says what is expected."""
     expected = "a bandwidth such as '1 Gbit/s' or '500 Mbit/s'"
     return float(_parse(text, _BITS_PER_SECOND, expected, positive=True) / 8)
+
+
+def bandwidth_or_none(text: str) -> float:
+    """Like `bandwidth`, but 0 for the text ``none``, of a link that does not exist."""
+    if text.strip() == NO_LINK:
+        return 0.0
+    try:
+        return bandwidth(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or '{NO_LINK}' where there is no link") from None
 
 
 def memory(text: str) -> int:

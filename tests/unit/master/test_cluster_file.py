@@ -10,6 +10,7 @@ import pytest
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.routes import all_ways
 from flexpie.master.cluster_file import SCHEMES, ClusterFile, ModelEntry, read_cluster_file
 
 FULL = """\
@@ -78,8 +79,10 @@ def test_texts_stay_texts(tmp_path: Path) -> None:
 
 def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs/cluster-file.md").read_text()
-    whole, models = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    whole, links, models = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert [device.name for device in _read(tmp_path, whole).cluster.devices] == ["pi-1", "pi-2", "jetson"]
+    relayed = _read(tmp_path, whole[: whole.index("links:")] + links).cluster
+    assert all_ways(relayed)[0, 1] == (0, 2, 1)
     (bert,) = _read(tmp_path, DEVICES + models).models
     assert [bert.describe(index) for index in range(2)] == [
         "input_ids=1x64,attention_mask=1x64",
@@ -137,7 +140,7 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         ("devices:\n- name: a\n  address: [1]\n", "3: devices[0].address: expected host:port,"),
         (
             DEVICES + "bandwith: 1 Gbit/s\n",
-            "4: bandwith: unknown key; expected one of devices, bandwidth, latency, topology, links, "
+            "4: bandwith: unknown key; expected one of devices, bandwidth, latency, topology, center, links, "
             "models (did you mean 'bandwidth'?).",
         ),
         (
@@ -155,6 +158,36 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (DEVICES + "latency: 1e999 us\n", "4: latency: expected a time such as"),
         (DEVICES + "topology: Mesh\n", "4: topology: expected one of mesh, ring, star (did you mean 'me"),
         (DEVICES + "links:\n- {from: a, to: c}\n", "5: links[0].to: expected the name of a device,"),
+        (
+            DEVICES + "links:\n- {from: a, to: b, bandwidth: no}\n",
+            "5: links[0].bandwidth: expected a bandwidth such as '1 Gbit/s' or '500 Mbit/s' "
+            "(units: bit/s, kbit/s, Mbit/s, Gbit/s), or 'none' where there is no link, found 'no'.",
+        ),
+        (
+            DEVICES + "links:\n- {from: a, to: b, bandwidth: 0 Mbit/s}\n",
+            "5: links[0].bandwidth: expected a bandwidth such as '1 Gbit/s' or '500 Mbit/s', above zero, or 'none'",
+        ),
+        (
+            DEVICES + "links:\n- {from: a, to: b}\n- {from: a, to: b}\n",
+            "6: links[1]: expected another direction than that of links[0].",
+        ),
+        (
+            DEVICES + "links:\n- {from: a, to: b, bandwidth: none, latency: 1 ms}\n",
+            "5: links[0].latency: expected none for a link whose bandwidth is none.",
+        ),
+        (
+            DEVICES + "links:\n- {from: a, to: b, bandwidth: none}\n",
+            "3: devices[1]: expected a way from a to b, found none because of links[0].",
+        ),
+        (
+            DEVICES + "links:\n- {from: b, to: a, bandwidth: none}\n",
+            "3: devices[1]: expected a way from b to a, found none because of links[0].",
+        ),
+        (DEVICES + "center: a\n", "4: center: expected only where the topology is star, found 'a'."),
+        (
+            DEVICES + "topology: star\ncenter: B\n",
+            "5: center: expected the name of a device (did you mean 'b'?), found 'B'.",
+        ),
         (DEVICES + "links:\n- {from: a, to: a}\n", "5: links[0].to: expected another device than 'from'"),
         ("devices:\n- {name: a, address: 'x:1', speed: fast}\n", "2: devices[0].speed: expected a number,"),
         ("devices:\n- {name: a, address: 'x:1', speed: 0}\n", "2: devices[0].speed: expected a number a"),
@@ -208,6 +241,33 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: bytes | str, exp
     message = _mistake(tmp_path, text)
     assert message.startswith(f"cluster.yaml:{expected}")
     assert message.endswith(".")
+
+
+THREE = DEVICES + "  - {name: c, address: 'localhost:3'}\n"
+
+
+def test_a_link_may_be_missing_where_a_relay_is_left(tmp_path: Path) -> None:
+    read = _read(tmp_path, THREE + "links:\n- {from: a, to: b, bandwidth: none}\n- {from: a, to: c, latency: 1 ms}\n")
+    assert read.cluster.missing == {("a", "b")}
+    assert set(read.cluster.links) == {("a", "c")}
+    assert all_ways(read.cluster)[0, 1] == (0, 2, 1)
+
+
+def test_a_star_has_the_center_that_is_asked_for(tmp_path: Path) -> None:
+    assert all_ways(_read(tmp_path, THREE + "topology: star\n").cluster)[1, 2] == (1, 0, 2)
+    assert all_ways(_read(tmp_path, THREE + "topology: star\ncenter: c\n").cluster)[0, 1] == (0, 2, 1)
+
+
+def test_each_device_that_is_cut_off_is_named_with_the_links_that_it_lacks(tmp_path: Path) -> None:
+    cut = "".join(
+        f"- {{from: {source}, to: {destination}, bandwidth: none}}\n"
+        for source, destination in ("ab", "cb", "ba", "bc", "ca")
+    )
+    message = _mistake(tmp_path, THREE + "links:\n" + cut)
+    assert message == (
+        "cluster.yaml:3: devices[1]: expected a way from a to b, found none because of links[0] and links[1]\n"
+        "cluster.yaml:4: devices[2]: expected a way from c to a, found none because of links[1] and links[4]."
+    )
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

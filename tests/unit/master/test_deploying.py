@@ -304,3 +304,15 @@ def test_memory_is_what_is_left_of_the_smallest_limit() -> None:
     assert [(device.name, device.memory_bytes) for device in usable.devices] == [("a", 600), ("b", 1)]
     free = usable_cluster(CLUSTER, StartDeployment("d", ENTRY, ("a",)), {"a": 0})
     assert [device.memory_bytes for device in free.devices] == [None]
+
+
+def test_without_the_relay_between_them_the_fastest_devices_that_reach_one_another_serve() -> None:
+    devices = tuple(
+        Device(name, f"{name}:1", speed) for name, speed in (("a", 1.0), ("b", 2.0), ("c", 1.5), ("d", 1.0))
+    )
+    apart = [(x, y) for x, y in ("bc", "bd", "cb", "db")]
+    cluster = Cluster(devices, Link(1e9, 1e-4), missing=frozenset(apart))
+    whole = usable_cluster(cluster, StartDeployment("d", ENTRY, ("a", "b", "c", "d")), {})
+    assert whole == cluster
+    rest = usable_cluster(cluster, StartDeployment("d", ENTRY, ("b", "c", "d")), {})
+    assert [device.name for device in rest.devices] == ["c", "d"]
