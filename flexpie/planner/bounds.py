@@ -15,8 +15,9 @@ class Bounds:
     """Lower bounds in seconds (or in whatever `segment_seconds` counts).
 
     Of the live tensors at a cut, one is new: the layer in front yields it. The relaxed problem charges exchanges for
-    that tensor alone. As an exchange of more tensors never takes less time, no plan is faster. In a chain there is
-    only one live tensor and the bounds are the optimum.
+    that tensor alone, but for the first exchange, which brings the model's inputs from the master. As an exchange of
+    more tensors never takes less time, no plan is faster. In a chain there is only one live tensor and the bounds are
+    the optimum.
     """
 
     arriving: tuple[Array, ...]
@@ -33,8 +34,11 @@ class Bounds:
 
 def main_exchange_seconds(table: CostTable, position: int) -> Array:
     """Seconds of the main tensor's exchange in front of each segment that begins at a cut, by the candidate with
-    which it was produced, [K, N]; 0 where the cut has no main tensor or the segment does not read it."""
+    which it was produced, [K, N]; 0 where the cut has no main tensor or the segment does not read it. At the first
+    cut, of everything that is sent, [1, N]."""
     cut = table.cuts[position]
+    if position == 0:
+        return table.joint_seconds(0, np.repeat(cut.holdings, len(cut.stop), axis=0), cut.needs)[None]
     rows = max(1, len(cut.candidates))
     slot = cut.main
     if slot < 0:

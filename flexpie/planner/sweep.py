@@ -132,7 +132,7 @@ class Sweep:
                 other = self.table.alone_seconds(position, slot, holdings[:, slot], cut.needs[:, slot])
                 alone = np.maximum(alone, other)
         chosen, rows = np.nonzero(without_exchange + alone <= self.upper)
-        return chosen, rows, self._exchange_seconds(cut, holdings, alone, chosen, rows)
+        return chosen, rows, self._exchange_seconds(position, holdings, alone, chosen, rows)
 
     def _used(self, cut: Cut, kept: list[tuple[Key, State]], chosen: Indices, rows: Indices) -> Array | None:
         """Bytes of weights on each device after each chosen pair of state and segment, [pairs, devices]."""
@@ -149,11 +149,14 @@ class Sweep:
         lasting = room.sum(axis=1) >= self.limits.weights_onward[cut.stop[rows]]
         return np.asarray((room >= 0).all(axis=1) & lasting, dtype=np.bool_)
 
-    def _exchange_seconds(self, cut: Cut, holdings: Indices, alone: Array, chosen: Indices, rows: Indices) -> Array:
+    def _exchange_seconds(
+        self, position: int, holdings: Indices, alone: Array, chosen: Indices, rows: Indices
+    ) -> Array:
         """Seconds of the exchange in front of each chosen pair of state and segment.
 
         Where a segment reads one live tensor they are known (`alone`); else the bytes of its tensors are added up.
         """
+        cut = self.table.cuts[position]
         result: Array = alone[chosen, rows]
         read = cut.needs[rows] != NOTHING
         several = np.nonzero(read.sum(axis=1) > 1)[0]
@@ -162,20 +165,8 @@ class Sweep:
             both = np.hstack((held, cut.needs[rows[several]]))
             first, where = distinct_rows(both)
             asked_holdings, asked_needs = np.hsplit(both[first], 2)
-            result[several] = self._sum_seconds(cut, asked_holdings, asked_needs)[where]
+            result[several] = self.table.joint_seconds(position, asked_holdings, asked_needs)[where]
         return result
-
-    def _sum_seconds(self, cut: Cut, holdings: Indices, needs: Indices) -> Array:
-        """Seconds of exchanges of several tensors at once; holdings and needs have shape [questions, T]."""
-        nbytes: Array | float = 0.0
-        for slot, number in enumerate(cut.kinds):
-            kind = self.table.kinds[number]
-            asked = np.nonzero(needs[:, slot] != NOTHING)[0]
-            if len(asked):
-                added = np.zeros((len(needs), kind.ends, kind.ends))
-                added[asked] = kind.nbytes(holdings[asked, slot], needs[asked, slot])
-                nbytes = nbytes + added
-        return self.table.model.exchange_seconds(np.asarray(nbytes))
 
     def _reach(self, position: int, key: Key, row: int, seconds: float, used: Used) -> None:
         cut = self.table.cuts[position]
@@ -234,7 +225,7 @@ class Sweep:
         for start in range(0, len(held), _TOGETHER):
             holdings = np.array(held[start : start + _TOGETHER], dtype=np.int64)
             needs = np.repeat(self.table.gather[None], len(holdings), axis=0)
-            found += self._sum_seconds(self.table.cuts[-1], holdings, needs).tolist()
+            found += self.table.joint_seconds(len(self.table.cuts) - 1, holdings, needs).tolist()
         return found
 
 

@@ -81,6 +81,20 @@ class CostTable:
         result: Array = seconds[rows[:, None], columns[None, :]]
         return result
 
+    def joint_seconds(self, cut: int, holdings: Indices, needs: Indices) -> Array:
+        """Seconds of exchanges of all live tensors at once; holdings and needs have shape [questions, T]."""
+        nbytes: Array | float = 0.0
+        for slot, number in enumerate(self.cuts[cut].kinds):
+            kind = self.kinds[number]
+            asked = np.nonzero(needs[:, slot] != NOTHING)[0]
+            if len(asked):
+                added = np.zeros((len(needs), kind.ends, kind.ends))
+                added[asked] = kind.nbytes(holdings[asked, slot], needs[asked, slot])
+                nbytes = nbytes + added
+        if isinstance(nbytes, float):
+            return np.zeros(len(needs))
+        return self.model.exchange_seconds(nbytes)
+
     def segment(self, first: int, row: int) -> Segment:
         """A segment that begins at a cut."""
         cut = self.cuts[first]
