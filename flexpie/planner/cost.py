@@ -68,6 +68,14 @@ class CostModel(Protocol):
         """What messages cost the processors."""
         ...
 
+    @property
+    def twins(self) -> tuple[int, ...]:
+        """Per device, the first device that computes everything in the same time: itself where none before it does.
+
+        The planner asks for the times of that one only.
+        """
+        ...
+
     def compute_seconds(self, device: int, works: Sequence[LayerWork]) -> Array:
         """Seconds that a device takes for each layer's part; an array of shape [len(works)]."""
         ...

@@ -50,6 +50,11 @@ class PhysicsCostModel:
         """See `flexpie.planner.cost.CostModel`."""
         return self._messages
 
+    @property
+    def twins(self) -> tuple[int, ...]:
+        """Devices of equal rates; see `flexpie.planner.cost.CostModel`."""
+        return tuple(self._rates.index(rates) for rates in self._rates)
+
     def compute_seconds(self, device: int, works: Sequence[LayerWork]) -> Array:
         """Seconds of each layer's part on a device; see `flexpie.planner.cost.CostModel`."""
         rates = self._rates[device]

@@ -125,6 +125,11 @@ class RandomCostModel:
         ends = np.full(self.devices + 1, self.message_seconds)
         return MessageCosts(ends, ends, np.full(self.devices + 1, self.byte_seconds), np.zeros(self.devices + 1))
 
+    @property
+    def twins(self) -> tuple[int, ...]:
+        """See `flexpie.planner.cost.CostModel`."""
+        return (0,) * self.devices if self.equal else tuple(range(self.devices))
+
     def compute_seconds(self, device: int, works: Sequence[LayerWork]) -> Array:
         """See `flexpie.planner.cost.CostModel`."""
         chosen = 0 if self.equal else device
