@@ -66,6 +66,8 @@ def _axes_of(node: ir.Node) -> list[_Axis]:
     dilations = list(attributes.get_ints("dilations", [1] * rank))
     pads = list(attributes.get_ints("pads", [0] * 2 * rank))
     lengths = [int(dim) for dim in list(image.shape)[2:] if isinstance(dim, int)]
+    if [len(lengths), len(strides), len(dilations), len(pads)] != [rank, rank, rank, 2 * rank]:
+        return []  # shape inference tells what is wrong with it
     return [
         _Axis(length, kernel[at], (kernel[at] - 1) * dilations[at] + 1, strides[at], pads[at], pads[at + rank])
         for at, length in enumerate(lengths)

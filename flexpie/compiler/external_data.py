@@ -1,4 +1,4 @@
-"""Weights that lie in files beside the model."""
+"""Where the bytes of weights lie, in the model or in files beside it, and whether all are there."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ import onnx_ir as ir
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 
-def check_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    """Raise ``INVALID_MODEL`` for data that are missing, cut off, or outside of the model's folder."""
+_LENGTHS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
+"""Fields of TensorProto with one entry per element, but for complex numbers (two) and types of under 8 bits."""
+
+
+def check_weight_data(path: Path, proto: onnx.ModelProto) -> None:
+    """Raise ``INVALID_MODEL`` for data that are missing, cut off, of another size than declared, or outside of the
+    model's folder."""
     folder = path.resolve().parent
     tensors = [*_tensors(proto.graph.node), *proto.graph.initializer]
     tensors += [tensor for function in proto.functions for tensor in _tensors(function.node)]
     for tensor in tensors:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check(path, folder, tensor)
+        else:
+            _check_inside(path, tensor)
 
 
 def map_external_data(path: Path, model: ir.Model) -> None:
@@ -50,6 +57,32 @@ def _tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
             for graph in (attribute.g, *attribute.graphs):
                 yield from graph.initializer
                 yield from _tensors(graph.node)
+
+
+def _check_inside(path: Path, tensor: onnx.TensorProto) -> None:
+    """Shape inference counts on what a tensor declares: one that says 2⁴⁰ elements and has one would keep it busy."""
+    try:
+        kind = ir.DataType(tensor.data_type)
+    except ValueError:
+        return  # the checker tells
+    if kind is ir.DataType.UNDEFINED:
+        return  # no tensor, or one of which the checker tells that it has no type
+    size = math.prod(tensor.dims)
+    if tensor.HasField("raw_data") and kind is not ir.DataType.STRING:
+        found, declared, unit = len(tensor.raw_data), math.ceil(size * kind.bitwidth / 8), "bytes"
+    else:
+        found, declared, unit = max(len(getattr(tensor, name)) for name in _LENGTHS), size, "elements"
+        if kind in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+            declared *= 2
+        elif kind is not ir.DataType.STRING and kind.bitwidth < 8:
+            declared = math.ceil(size * kind.bitwidth / 8)
+    if min(tensor.dims, default=0) < 0 or found != declared:
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"Weight {tensor.name!r} of {path.name} declares the shape {list(tensor.dims)} and so {declared} {unit}, "
+            f"and has {found}.",
+            "The file is damaged, or was edited; export the model again.",
+        )
 
 
 def _check(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:

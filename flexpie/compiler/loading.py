@@ -12,7 +12,7 @@ import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 from onnx.defs import onnx_opset_version
 
-from flexpie.compiler.external_data import check_external_data, map_external_data
+from flexpie.compiler.external_data import check_weight_data, map_external_data
 from flexpie.compiler.skeleton import check
 from flexpie.compiler.sparse import write_out_sparse
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -36,7 +36,7 @@ def load_model(
     proto = _parse(path)
     _name_default_domain(proto)
     _check_opsets(path, proto)
-    check_external_data(path, proto)
+    check_weight_data(path, proto)
     _align_functions(proto)
     declared = _take_maps(proto)
     model = _to_ir(path, proto)

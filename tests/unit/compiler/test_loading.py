@@ -317,3 +317,30 @@ def test_a_weight_without_a_type(tmp_path: Path) -> None:
     model = small_model()
     model.graph.initializer[0].data_type = TensorProto.UNDEFINED
     assert refusal(saved(tmp_path, model)).code is ErrorCode.INVALID_MODEL
+
+
+@pytest.mark.parametrize("dims", [(2**40,), (2, 3, 3, 4), (2, 3), (-2, 3, 3, 3)])
+def test_weights_of_another_size_than_they_declare(tmp_path: Path, dims: tuple[int, ...]) -> None:
+    model = small_model()
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.extend(dims)
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert f"'w' of small.onnx declares the shape {list(dims)}" in error.message
+    assert "has 216" in error.message
+
+
+def test_weights_without_all_of_their_elements(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.initializer[0].CopyFrom(TensorProto(name="w", data_type=TensorProto.FLOAT, dims=(2, 3, 3, 3)))
+    model.graph.initializer[0].float_data.extend([1.0] * 53)
+    assert "and so 54 elements, and has 53" in refusal(saved(tmp_path, model)).message
+
+
+def test_a_pool_with_more_axes_than_its_image(tmp_path: Path) -> None:
+    model = small_model()
+    pool = helper.make_node("MaxPool", ["y"], ["z"], kernel_shape=[2], strides=[2], ceil_mode=1)
+    model.graph.node.append(pool)
+    model.graph.output[0].name = "z"
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
