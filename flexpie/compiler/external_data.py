@@ -11,7 +11,6 @@ import onnx_ir as ir
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 
-
 _LENGTHS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
 """Fields of TensorProto with one entry per element, but for complex numbers (two) and types of under 8 bits."""
 

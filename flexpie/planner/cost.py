@@ -39,6 +39,11 @@ class Work:
     group: int = 1
     linked: bool = False
     """Whether it follows another operator in its layer, so that the engine runs both in one pass."""
+    dtype: str = "float32"
+    """Element type of the first output, by its name in ONNX."""
+    cut: tuple[bool, ...] = ()
+    """Per axis of the first output: whether less than the whole tensor is computed. Where a tensor that is needed in
+    part is there with more around it, the engine has to slice it first."""
 
 
 LayerWork = tuple[Work, ...]
@@ -113,6 +118,8 @@ def work_of(graph: LayerGraph, part: OperatorPart, linked: bool = False) -> Work
         strides=strides or (),
         group=bound.integer("group", 1) if operator.op_type == "Conv" else 1,
         linked=linked,
+        dtype=graph.tensors[operator.outputs[0]].dtype.value if operator.outputs[0] else "",
+        cut=_cut(graph, part),
     )
 
 
@@ -123,6 +130,14 @@ def _sizes(graph: LayerGraph, names: Sequence[str], regions: Regions) -> list[tu
         if name and region is not None:
             found[name, region] = region.size * graph.tensors[name].itemsize
     return [(name, nbytes) for (name, _), nbytes in found.items()]
+
+
+def _cut(graph: LayerGraph, part: OperatorPart) -> tuple[bool, ...]:
+    name, region = part.operator.outputs[0], part.produced[0]
+    if not name or region is None:
+        return ()
+    shape = graph.tensors[name].shape
+    return tuple(have < length for have, length in zip(region.shape, shape, strict=False))
 
 
 def _shapes(regions: Regions) -> tuple[Shape | None, ...]:

@@ -13,64 +13,41 @@ from flexpie.core.rates import DeviceRates
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """The shape of a tensor in four columns; 0 in all of them where there is none."""
-
-    n: int
-    c: int
-    h: int
-    w: int
-
-
-@dataclass(frozen=True, slots=True)
 class ComputeSample:
     """One device's part of one layer, run inside a segment as onnxruntime really runs it."""
 
     KIND: ClassVar[str] = "compute"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     """Of the columns; a file with another one is refused."""
+    KEY: ClassVar[tuple[str, str]] = ("device", "launch")
+    """Columns that say what need not be measured again."""
 
     configuration: str
-    """Hash of what was run: equal work has an equal one, on every device. Evaluation is grouped by it."""
+    """Hash of place and work: equal for equal work, on every device. Evaluation is grouped by it."""
     device: str
     """Name of the device, unique for its speed: ``x86-20%``."""
     cpu_share: float
-    """Share of a core that the device may use; 1 for a whole one."""
+    """Share of its cores that the device may use; 1 for whole ones."""
     threads: int
+    """Of onnxruntime, each with a core to itself."""
     rates: DeviceRates
     """What calibration measured of the device."""
+    launch: str
+    """Name of the processes and plan that it was measured in; a configuration is often met in several."""
     model: str
-    """Where the layer comes from."""
     scheme: str
+    """How the result of the segment is divided."""
+    place: str
+    """``layer``; or ``enter`` and ``leave`` for what onnxruntime does to lay out a tensor at a segment's border."""
     op_type: str
     """Of the layer's main operator."""
-    linked: str
-    """Operators that run in one pass with it, in their order, joined by ``+``."""
-    dtype: str
-    flops: int
-    bytes_read: int
-    bytes_written: int
-    weight_bytes: int
-    """Of `bytes_read`."""
-    input: Extent
-    output: Extent
-    kernel_h: int
-    kernel_w: int
-    stride_h: int
-    stride_w: int
-    group: int
-    position: int
-    """Of the layer in its segment, from 0."""
+    work: str
+    """The part of the layer, as `flexpie.traces.works` writes it."""
     seconds: float
-    """Median of all repeats."""
+    """Typical of all repeats."""
     seconds_p10: float
     seconds_p90: float
     repeats: int
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What need not be measured twice: device and configuration."""
-        return self.device, self.configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +57,8 @@ class ExchangeSample:
     KIND: ClassVar[str] = "exchange"
     VERSION: ClassVar[int] = 1
     """Of the columns; a file with another one is refused."""
+    KEY: ClassVar[tuple[str, str]] = ("device", "configuration")
+    """Columns that say what need not be measured again."""
 
     configuration: str
     """Hash of pattern, sizes, devices and links: equal for equal measurements."""
@@ -118,11 +97,6 @@ class ExchangeSample:
     seconds_p10: float
     seconds_p90: float
     repeats: int
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What need not be measured twice: devices and configuration."""
-        return self.device, self.configuration
 
 
 Sample = ComputeSample | ExchangeSample

@@ -204,11 +204,12 @@ def read_traces(folders: Sequence[Path], kind: type[S]) -> Traces[S]:
 
 
 def finished(folder: Path, kind: type[S]) -> set[tuple[str, str]]:
-    """Device and configuration of what a folder has already: it need not be measured again."""
+    """What a folder has already, by the columns in the kind's `KEY`: it need not be measured again."""
     if not parts_of(folder, kind):
         return set()
     columns = read_traces([folder], kind).columns
-    return set(zip(columns["device"].tolist(), columns["configuration"].tolist(), strict=True))
+    first, second = (columns[name].tolist() for name in kind.KEY)
+    return set(zip(first, second, strict=True))
 
 
 def merge(folders: Sequence[Path], output: Path, kind: type[S]) -> Traces[S]:

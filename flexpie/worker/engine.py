@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,25 +109,37 @@ class OnnxRuntimeEngine:
 
     def __init__(self, threads: int = 1) -> None:
         """`threads` is the number of threads that run one operator."""
-        self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        self._options.inter_op_num_threads = 1
-        self._options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        self._options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self._options.log_severity_level = 4  # failures are raised, and reported where they are handled
+        self._threads = threads
+        self._options = self._make_options()
+
+    def _make_options(self) -> Any:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 4  # failures are raised, and reported where they are handled
         # A subgraph may begin and end with int8 tensors. Without this, x86 computes the operators there on floats, with
         # other roundings than inside of a whole model.
-        self._options.add_session_config_entry("session.qdqisint8allowed", "1")
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves time to the network
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves time to the network
+        return options
 
     def load(self, model: Path | bytes) -> Session:
         """See `Engine.load`."""
-        source = model if isinstance(model, bytes) else str(model)
-        try:
-            session = ort.InferenceSession(source, self._options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises many types
-            raise _failed("onnxruntime refused a model", error) from error
-        return OnnxRuntimeSession(session)
+        return _load(model if isinstance(model, bytes) else str(model), self._options)
+
+    def load_profiled(self, model: Path, folder: Path) -> ProfiledSession:
+        """A session like any other, that also notes how long each node takes; its files go into `folder`."""
+        name = model.name
+        options = self._make_options()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(folder / f"{name}-profile")
+        options.optimized_model_filepath = str(folder / f"{name}-optimised")
+        # The weights, laid out anew, go to a file of their own: who reads the nodes leaves it alone.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{name}-weights")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+        return ProfiledSession(_load(str(model), options), Path(options.optimized_model_filepath))
 
 
 class OnnxRuntimeSession:
@@ -151,10 +164,69 @@ class OnnxRuntimeSession:
             raise _failed("onnxruntime failed to run a subgraph", error) from error
         return outputs
 
+    def end_profiling(self) -> str:
+        """The file with what was noted, where the session was made to note anything."""
+        path: str = self._session.end_profiling()
+        return path
+
     def _run_with_values(self, feeds: Mapping[str, Datum], options: Any) -> list[Datum]:
         values = {port.name: _to_ort(feeds[port.name], port.dtype) for port in self.inputs}
         results = self._session.run_with_ort_values(self._names, values, options)
         return [_from_ort(result, port.dtype) for port, result in zip(self.outputs, results, strict=True)]
+
+
+def _load(source: str | bytes, options: Any) -> OnnxRuntimeSession:
+    try:
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises many types
+        raise _failed("onnxruntime refused a model", error) from error
+    return OnnxRuntimeSession(session)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How long each node of a model took."""
+
+    nodes: tuple[str, ...]
+    """Names, in the order in which they run; onnxruntime makes one up for a node without."""
+    op_types: tuple[str, ...]
+    """Of the nodes, as onnxruntime runs them: a Conv may have a Relu in it."""
+    seconds: Array
+    """Shape [runs, nodes]."""
+
+
+class ProfiledSession:
+    """A model in onnxruntime that notes how long its nodes take."""
+
+    def __init__(self, session: OnnxRuntimeSession, optimised: Path) -> None:
+        self.optimised = optimised
+        """ONNX file of the nodes that really run, in their order."""
+        self.inputs = session.inputs
+        self.outputs = session.outputs
+        self.run = session.run
+        self._session = session
+
+    def finish(self) -> Profile:
+        """Times of all runs so far, the last thing to ask a session for.
+
+        onnxruntime writes whole microseconds and cuts off what is left; half of one is added here.
+        """
+        path = Path(self._session.end_profiling())
+        # A line an event; one that is none opens the list, another closes it.
+        events = [json.loads(line.rstrip().rstrip(",")) for line in path.read_text().splitlines() if "{" in line]
+        path.unlink()
+        ran = [event for event in events if event["cat"] == "Node" and event["name"].endswith(_KERNEL)]
+        runs = sum(event["name"] == "model_run" for event in events)
+        count = len(ran) // max(1, runs)
+        seconds = np.array([event["dur"] + 0.5 for event in ran], dtype=np.float64) * 1e-6
+        return Profile(
+            nodes=tuple(event["name"].removesuffix(_KERNEL) for event in ran[:count]),
+            op_types=tuple(event["args"]["op_name"] for event in ran[:count]),
+            seconds=seconds.reshape(runs, count),
+        )
+
+
+_KERNEL = "_kernel_time"
 
 
 def run_unsplit(model: Path | bytes, feeds: Mapping[str, Datum], threads: int = 1) -> dict[str, Datum]:

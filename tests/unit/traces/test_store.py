@@ -52,7 +52,7 @@ def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_nested_values_are_columns_of_their_own() -> None:
     names = schema_of(ComputeSample).names
-    assert {"rates_node_seconds", "input_h", "output_c"} <= set(names)
+    assert {"rates_node_seconds", "rates_start_seconds"} <= set(names)
     assert "rates" not in names
 
 
@@ -83,7 +83,7 @@ def test_a_stopped_collection_keeps_what_it_has_and_goes_on(tmp_path: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         collect()
-    assert finished(tmp_path, ComputeSample) == {("d0", "c0"), ("d0", "c1")}
+    assert finished(tmp_path, ComputeSample) == {("d0", "launch of c0"), ("d0", "launch of c1")}
     _write(tmp_path, compute_sample("c2"))
     assert len(parts_of(tmp_path, ComputeSample)) == 2
     assert len(read_traces([tmp_path], ComputeSample)) == 3
@@ -129,8 +129,8 @@ def test_merging_counts_equal_rows_once(tmp_path: Path) -> None:
         ("seconds", -1.0, "-1.0"),
         ("seconds", 0.0, "0.0"),
         ("rates_node_seconds", -math.inf, "-inf"),
-        ("flops", -5, "-5"),
-        ("input_h", None, "missing"),
+        ("repeats", -5, "-5"),
+        ("threads", None, "missing"),
         ("op_type", None, "missing"),
     ],
 )
@@ -191,7 +191,7 @@ def test_missing_columns_are_refused(tmp_path: Path) -> None:
     _write(tmp_path, compute_sample())
     (part,) = parts_of(tmp_path, ComputeSample)
     table = pq.ParquetFile(part).read()
-    _rewrite(part, table.drop_columns(["flops"]))
+    _rewrite(part, table.drop_columns(["repeats"]))
     assert "other columns than its version has" in _refused(tmp_path)
     _rewrite(part, table.set_column(0, "configuration", pa.array([[1]])))
     assert "other columns than its version has" in _refused(tmp_path)

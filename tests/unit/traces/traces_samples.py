@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flexpie.core.rates import REFERENCE_RATES
-from flexpie.traces.samples import ComputeSample, ExchangeSample, Extent
+from flexpie.traces.samples import ComputeSample, ExchangeSample
 
 
 def compute_sample(configuration: str = "c0", device: str = "d0", seconds: float = 1e-3) -> ComputeSample:
@@ -14,23 +14,12 @@ def compute_sample(configuration: str = "c0", device: str = "d0", seconds: float
         cpu_share=0.2,
         threads=1,
         rates=REFERENCE_RATES,
+        launch=f"launch of {configuration}",
         model="resnet18",
         scheme="InH",
+        place="layer",
         op_type="Conv",
-        linked="BatchNormalization+Relu",
-        dtype="float32",
-        flops=57_802_752,
-        bytes_read=348_160,
-        bytes_written=200_704,
-        weight_bytes=147_456,
-        input=Extent(1, 64, 16, 56),
-        output=Extent(1, 64, 14, 56),
-        kernel_h=3,
-        kernel_w=3,
-        stride_h=1,
-        stride_w=1,
-        group=1,
-        position=0,
+        work='[["Conv",57802752,348160,200704,147456,[[1,64,16,56]],[[1,64,14,56]],[3,3],[1,1],1,false,"float32",[]]]',
         seconds=seconds,
         seconds_p10=seconds * 0.9,
         seconds_p90=seconds * 1.1,

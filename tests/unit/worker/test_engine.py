@@ -171,3 +171,17 @@ def test_another_thread_ends_an_endless_loop(tmp_path: Path) -> None:
     assert raised.value.code is ErrorCode.EXECUTION_FAILED
     (y,) = session.run([x, np.array(False)])
     assert y.tolist() == [0, 0, 0, 0]
+
+
+def test_profile_tells_the_time_of_each_node_in_each_run(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(NEGATE)
+    session = OnnxRuntimeEngine().load_profiled(path, tmp_path)
+    for _ in range(3):
+        (result,) = session.run([np.ones((2, 3), np.float32)])
+        assert (result == -1).all()
+    profile = session.finish()
+    assert profile.op_types == ("Neg",)
+    assert profile.seconds.shape == (3, 1)
+    assert (profile.seconds > 0).all()
+    assert session.optimised.is_file()

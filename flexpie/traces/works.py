@@ -1,0 +1,45 @@
+"""The text form of what a device does for a layer, and what tells configurations apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from flexpie.planner.cost import LayerWork, Work
+
+PLACES = ("layer", "enter", "leave")
+"""What a compute sample is of: a layer, or what happens to a tensor at a segment's border."""
+
+
+def work_text(works: LayerWork) -> str:
+    """JSON: a list of the layer's operators, each a list of the fields of `Work` in their order."""
+    return json.dumps([_cells(work) for work in works], separators=(",", ":"))
+
+
+def work_from_text(text: str) -> LayerWork:
+    """The work that `work_text` wrote.
+
+    Raises ValueError for a text that it did not write.
+    """
+    try:
+        return tuple(Work(*map(_frozen, cells)) for cells in json.loads(text))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not the work of a layer: {error}") from None
+
+
+def configuration_of(place: str, text: str) -> str:
+    """Equal for what takes equally long on one device: a place, and a work in its text form."""
+    return hashlib.sha256(f"{place} {text}".encode()).hexdigest()[:16]
+
+
+_NAMES = tuple(item.name for item in dataclasses.fields(Work))
+
+
+def _cells(work: Work) -> list[Any]:
+    return [getattr(work, name) for name in _NAMES]
+
+
+def _frozen(cell: Any) -> Any:
+    return tuple(_frozen(item) for item in cell) if isinstance(cell, list) else cell
