@@ -47,10 +47,10 @@ def prepare(name: str, folder: Path) -> ModelFiles:
                 arrays[port.name] = draw.integers(0, 2, shape).astype(port.dtype.value)
             else:
                 arrays[port.name] = draw.standard_normal(shape).astype(np.float32)
-        np.savez(files.inputs, **arrays)
+        np.savez(files.inputs, **arrays)  # type: ignore[arg-type]  # numpy: the keywords are arrays
         outputs = session.run(list(arrays.values()))
         found = {port.name: np.asarray(value) for port, value in zip(session.outputs, outputs, strict=True)}
-        np.savez(files.expected, **found)
+        np.savez(files.expected, **found)  # type: ignore[arg-type]
     return files
 
 
