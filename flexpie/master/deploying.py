@@ -177,7 +177,7 @@ class Deployer:
         self.report(StageReached(deployment.id, "push", 0, 0, "bytes"))
         links = [self.links[deployment.devices[index]] for index in deployment.participants]
         needed = [_blobs_of(_program(compiled, index), compiled) for index in deployment.participants]
-        missing = await _together(link.missing(blobs) for link, blobs in zip(links, needed, strict=True))
+        missing = await together(link.missing(blobs) for link, blobs in zip(links, needed, strict=True))
         total = sum(blob.ref.nbytes for blobs in missing for blob in blobs)
         done = told = 0
 
@@ -188,7 +188,7 @@ class Deployer:
                 told = done
                 self.report(StageReached(deployment.id, "push", done, total, "bytes"))
 
-        await _together(link.push(blobs, on_pushed) for link, blobs in zip(links, missing, strict=True) if blobs)
+        await together(link.push(blobs, on_pushed) for link, blobs in zip(links, missing, strict=True) if blobs)
         return total
 
     async def _build(self, deployment: Deployment, compiled: Compiled) -> dict[DeviceName, int]:
@@ -205,7 +205,7 @@ class Deployer:
             self.report(StageReached(deployment.id, "build", done, total, "devices"))
             return reply.resident_bytes
 
-        resident = await _together(build(index) for index in deployment.participants)
+        resident = await together(build(index) for index in deployment.participants)
         names = [deployment.devices[index] for index in deployment.participants]
         return dict(zip(names, resident, strict=True))
 
@@ -316,7 +316,7 @@ def _blobs_of(program: DeviceProgram, compiled: Compiled) -> list[Blob]:
     return [compiled.blobs[sha256] for sha256 in dict.fromkeys(ref.sha256 for ref in refs)]
 
 
-async def _together(parts: Iterable[Awaitable[_Result]]) -> list[_Result]:
+async def together(parts: Iterable[Awaitable[_Result]]) -> list[_Result]:
     """Await all at once; when one fails the others are cancelled."""
     tasks = [asyncio.ensure_future(part) for part in parts]
     try:

@@ -76,7 +76,8 @@ def _files_of(model: bytes) -> set[str]:
 
 
 def _runs(program: DeviceProgram) -> list[Run]:
-    return [step for step in program.steps if isinstance(step, Run)]
+    """The steps that run something, each once: a program that measures does the same again and again."""
+    return list(dict.fromkeys(step for step in program.steps if isinstance(step, Run)))
 
 
 def _zeros(program: DeviceProgram, index: int) -> Array:
