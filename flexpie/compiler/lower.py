@@ -11,6 +11,7 @@ from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.exchange import Copy, copies_for
 from flexpie.core.footprint import Footprint, crossing_tensors, owned_at_end, segment_footprints
 from flexpie.core.graph import LayerGraph
+from flexpie.core.messages import in_receiving_order, message_rounds
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.region import Region
@@ -22,7 +23,7 @@ class Lowered:
 
     master: DeviceProgram
     programs: tuple[DeviceProgram | None, ...]
-    """One per device of the plan; None for a device that takes no part."""
+    """One per device of the plan; None for a device that takes no part, not even by relaying."""
     subgraphs: tuple[tuple[SubgraphSpec, ...], ...]
     """Per device, in the order of its program's `Run` steps."""
 
@@ -30,11 +31,14 @@ class Lowered:
 @dataclass
 class _Lowering:
     graph: LayerGraph
+    relayed: tuple[tuple[int, ...], ...]
+    """See `Plan`."""
     builders: dict[int, ProgramBuilder]
     """By device; `MASTER` too."""
     owners: dict[str, Mapping[int, Region]] = field(default_factory=dict)
     """Who owns which region of each live tensor."""
     exchanges: int = 0
+    """Rounds of messages so far."""
 
     def feed_inputs(self) -> None:
         master = self.builders[MASTER]
@@ -44,19 +48,17 @@ class _Lowering:
             self.owners[name] = {MASTER: whole}
 
     def exchange(self, needs: Iterable[tuple[int, str, Region]]) -> None:
-        """Move what each device needs and does not hold: one message per pair of devices."""
-        messages: dict[tuple[int, int], list[Copy]] = {}
+        """Move what each device needs and does not hold; where devices relay, a message may carry more than that."""
+        copies: list[Copy] = []
         for device, tensor, region in needs:
             held = self.builders[device].held_regions(tensor)
-            for copy in copies_for(tensor, device, region, held, self.owners[tensor]):
-                messages.setdefault((copy.source, copy.destination), []).append(copy)
-        count = len(self.builders) - 1
-        # Every source begins with its next neighbour, so that not all of them send to the same device first.
-        for source, destination in sorted(messages, key=lambda pair: (pair[0], (pair[1] - pair[0]) % (count + 1))):
-            self.builders[source].send(self.exchanges, destination, messages[source, destination])
-        for source, destination in sorted(messages, key=lambda pair: (pair[1], (pair[1] - pair[0]) % (count + 1))):
-            self.builders[destination].receive(self.exchanges, source, messages[source, destination])
-        self.exchanges += 1
+            copies += copies_for(tensor, device, region, held, self.owners[tensor])
+        devices = len(self.builders) - 1
+        for number, messages in enumerate(message_rounds(copies, self.relayed, devices)):
+            sent = [self.builders[item.source].send(self.exchanges, item, relayed=number > 0) for item in messages]
+            for message in in_receiving_order(sent, devices):
+                self.builders[message.destination].receive(self.exchanges, message)
+            self.exchanges += 1
 
     def run_segment(self, index: int, segment: Segment) -> None:
         footprints = segment_footprints(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
@@ -95,12 +97,12 @@ class _Lowering:
 
 
 def lower(graph: LayerGraph, plan: Plan) -> Lowered:
-    """Programs for every device of a plan and for the master.
+    """Programs for every device of a plan and for the master; a device may have one only to relay.
 
     The plan's segments must follow one another and cover all layers.
     """
     devices = range(len(plan.devices))
-    lowering = _Lowering(graph, {device: ProgramBuilder(graph, device) for device in (MASTER, *devices)})
+    lowering = _Lowering(graph, plan.relayed, {device: ProgramBuilder(graph, device) for device in (MASTER, *devices)})
     lowering.feed_inputs()
     for index, segment in enumerate(single_draws(graph, plan)):
         lowering.run_segment(index, segment)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flexpie.compiler.subgraph import SubgraphSpec
-from flexpie.core.exchange import Copy, subtract_from_all
+from flexpie.core.exchange import subtract_from_all
 from flexpie.core.graph import LayerGraph
+from flexpie.core.messages import Box, Message
 from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Send, Step, Value
 from flexpie.core.region import Region
 
@@ -22,6 +23,9 @@ class ProgramBuilder:
         self.outputs: list[int] = []
         self._graph = graph
         self._held: dict[str, list[int]] = {}
+        """Values by tensor: what the device computes with, or owns."""
+        self._received: dict[str, list[int]] = {}
+        """Values by tensor, with those that it only passes on; the latest last."""
 
     @property
     def receives(self) -> bool:
@@ -36,20 +40,27 @@ class ProgramBuilder:
         """Take an input of the request."""
         self.steps.append(Feed(self._new_value(tensor, region)))
 
-    def send(self, exchange: int, destination: int, copies: Sequence[Copy]) -> None:
-        """Send boxes that the device holds."""
-        parts = tuple(Part(self._holding(copy.tensor, copy.region), copy.region) for copy in copies)
-        self.steps.append(Send(exchange, destination, parts))
+    def send(self, exchange: int, message: Message, relayed: bool) -> Message:
+        """Send boxes that the device holds, or (`relayed`) received; returns the message with the boxes as they are
+        sent: what is relayed may come from several values, and is then cut."""
+        cut = self._received_parts if relayed else self._held_parts
+        wanted = [part for box in message.wanted for part in cut(*box)]
+        passing = [part for box in message.passing for part in cut(*box)]
+        self.steps.append(Send(exchange, message.destination, (*wanted, *passing)))
+        return Message(self.device, message.destination, self._boxes(wanted), self._boxes(passing))
 
     def send_first(self, exchange: int, destination: int) -> None:
         """Send an empty message right after the inputs are there."""
         feeds = sum(isinstance(step, Feed) for step in self.steps)
         self.steps.insert(feeds, Send(exchange, destination, ()))
 
-    def receive(self, exchange: int, source: int, copies: Sequence[Copy]) -> None:
-        """Wait for boxes from one source."""
-        values = tuple(self._new_value(copy.tensor, copy.region) for copy in copies)
-        self.steps.append(Receive(exchange, source, values))
+    def receive(self, exchange: int, message: Message) -> None:
+        """Wait for a message, whose boxes are as they are sent."""
+        wanted = [self._new_value(*box) for box in message.wanted]
+        passing = [self._new_value(*box, held=False) for box in message.passing]
+        for index in (*wanted, *passing):
+            self._received.setdefault(self.values[index].tensor, []).append(index)
+        self.steps.append(Receive(exchange, message.source, (*wanted, *passing)))
 
     def receive_first(self, exchange: int, source: int) -> None:
         """Wait for an empty message before anything else."""
@@ -68,12 +79,8 @@ class ProgramBuilder:
         for index in held:
             if self.values[index].region == region:
                 return index
-        parts, missing = [], [region] if not region.is_empty else []
-        for index in sorted(held, key=lambda index: -self.values[index].region.size):
-            box = self.values[index].region
-            parts += [Part(index, common) for piece in missing if not (common := piece.intersect(box)).is_empty]
-            missing = subtract_from_all(missing, box)
-        assert not missing, f"device {self.device} lacks {missing} of {tensor}"
+        parts = self._cover(region, sorted(held, key=lambda index: -self.values[index].region.size))
+        assert parts is not None, f"device {self.device} lacks a part of {region} of {tensor}"
         target = self._new_value(tensor, region)
         self.steps.append(Assemble(target, tuple(parts)))
         return target
@@ -82,17 +89,35 @@ class ProgramBuilder:
         """The program, with each value released after its last use."""
         return DeviceProgram(self.device, tuple(self.values), self._with_releases(), tuple(self.outputs))
 
-    def _new_value(self, tensor: str, region: Region) -> int:
+    def _new_value(self, tensor: str, region: Region, held: bool = True) -> int:
         spec = self._graph.tensors[tensor]
         self.values.append(Value(tensor, region, spec.dtype, spec.opaque))
-        self._held.setdefault(tensor, []).append(len(self.values) - 1)
+        if held:
+            self._held.setdefault(tensor, []).append(len(self.values) - 1)
         return len(self.values) - 1
 
-    def _holding(self, tensor: str, region: Region) -> int:
+    def _held_parts(self, tensor: str, region: Region) -> list[Part]:
         for index in self._held.get(tensor, ()):
             if self.values[index].region.contains(region):
-                return index
+                return [Part(index, region)]
         raise AssertionError(f"device {self.device} does not hold {region} of {tensor}")
+
+    def _received_parts(self, tensor: str, region: Region) -> list[Part]:
+        parts = self._cover(region, reversed(self._received.get(tensor, [])))
+        assert parts is not None, f"device {self.device} did not receive {region} of {tensor}"
+        return parts
+
+    def _cover(self, region: Region, indices: Iterable[int]) -> list[Part] | None:
+        """Disjoint parts of values, the first ones first, that make up a region; None if they do not."""
+        parts, missing = [], [region] if not region.is_empty else []
+        for index in indices:
+            box = self.values[index].region
+            parts += [Part(index, common) for piece in missing if not (common := piece.intersect(box)).is_empty]
+            missing = subtract_from_all(missing, box)
+        return None if missing else parts
+
+    def _boxes(self, parts: Sequence[Part]) -> tuple[Box, ...]:
+        return tuple((self.values[part.value].tensor, part.region) for part in parts)
 
     def _with_releases(self) -> tuple[Step, ...]:
         last = {value: at for at, step in enumerate(self.steps) for value in _touched(step)}

@@ -46,6 +46,9 @@ class Plan:
     gather_seconds: float = 0.0
     """Predicted time of bringing the outputs back to the master."""
     predicted_seconds: float = 0.0
+    relayed: tuple[tuple[int, ...], ...] = ()
+    """The ways through the cluster's network with devices between: the indices of all devices that a message passes,
+    in order. On every other way there is nobody between (`flexpie.core.routes`)."""
 
     @property
     def participants(self) -> tuple[int, ...]:

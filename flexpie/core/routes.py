@@ -76,6 +76,11 @@ def all_ways(cluster: Cluster) -> Mapping[tuple[int, int], tuple[int, ...]]:
     return found
 
 
+def relayed_ways(cluster: Cluster) -> tuple[tuple[int, ...], ...]:
+    """The ways with devices between their two ends. Raises as `all_ways` does."""
+    return tuple(stops for stops in all_ways(cluster).values() if len(stops) > 2)
+
+
 def groups(cluster: Cluster) -> tuple[tuple[int, ...], ...]:
     """The devices in groups within which each reaches every other; the group of the first device first.
 

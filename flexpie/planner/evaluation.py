@@ -10,6 +10,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.footprint import Footprint
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment, SegmentCost
+from flexpie.core.routes import relayed_ways
 from flexpie.planner.cost import CostModel, LayerWork, layer_work
 from flexpie.planner.walk import Walk
 
@@ -25,7 +26,7 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     costs = []
     for visit in walk.visits(segments):
         compute = tuple(
-            float(np.sum(cost_model.compute_seconds(device, _works(graph, visit.segment, footprint))))
+            float(np.sum(cost_model.compute_seconds(device, segment_works(graph, visit.segment, footprint))))
             for device, footprint in enumerate(visit.footprints)
         )
         seconds = float(cost_model.exchange_seconds(visit.nbytes))
@@ -33,10 +34,11 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     gather = float(cost_model.exchange_seconds(walk.gather()))
     total = sum(cost.exchange_seconds + max(cost.compute_seconds) for cost in costs) + gather
     names = tuple(device.name for device in cluster.devices)
-    return Plan(graph.signature, names, tuple(segments), tuple(costs), gather, total)
+    return Plan(graph.signature, names, tuple(segments), tuple(costs), gather, total, relayed_ways(cluster))
 
 
-def _works(graph: LayerGraph, segment: Segment, footprint: Footprint) -> list[LayerWork]:
+def segment_works(graph: LayerGraph, segment: Segment, footprint: Footprint) -> list[LayerWork]:
+    """What a device does for each layer of a segment that it has a part of, in running order."""
     parts = {part.operator.name: part for part in footprint.parts}
     found = []
     for layer in graph.layers[segment.first : segment.stop]:
