@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flexpie.core.exchange import copies_for
+from flexpie.core.exchange import Copy, copies_for
 from flexpie.core.footprint import Footprint, owned_at_end, segment_footprints
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
@@ -33,15 +33,17 @@ class Visit:
     segment: Segment
     footprints: tuple[Footprint, ...]
     """Per device."""
+    copies: tuple[Copy, ...]
+    """The exchange in front of the segment."""
     nbytes: Array
-    """Shape [n + 1, n + 1]: bytes from source to destination in front of the segment; index n is the master."""
+    """Shape [n + 1, n + 1]: its bytes from source to destination; index n is the master."""
     passing: tuple[int, ...]
     """Bytes of live tensors that each device holds over the segment though the segment does not read them."""
 
 
 @dataclass
 class Walk:
-    """Iterate `visits` to the end, then ask for `gather`."""
+    """Iterate `visits` to the end, then ask once for `gather` or its copies."""
 
     graph: LayerGraph
     devices: int
@@ -56,8 +58,8 @@ class Walk:
         for segment in segments:
             footprints = segment_footprints(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
             needs = [(d, t, region) for d, fp in enumerate(footprints) for t, region in fp.wanted.items()]
-            nbytes = self._exchange(needs)
-            yield Visit(segment, footprints, nbytes, self._passing(segment, footprints))
+            copies = self._exchange(needs)
+            yield Visit(segment, footprints, copies, self._bytes(copies), self._passing(segment, footprints))
             owned = owned_at_end(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
             for name, regions in owned.items():
                 owners = {d: region for d, region in enumerate(regions) if region is not None}
@@ -66,19 +68,28 @@ class Walk:
 
     def gather(self) -> Array:
         """Bytes of the last exchange, which brings the outputs to the master; shape [n + 1, n + 1]."""
+        return self._bytes(self.gather_copies())
+
+    def gather_copies(self) -> tuple[Copy, ...]:
+        """The last exchange."""
         outputs = dict.fromkeys(name for name in self.graph.outputs if name in self.holdings)
         return self._exchange([(MASTER, name, self.graph.tensors[name].whole) for name in outputs])
 
-    def _exchange(self, needs: Sequence[tuple[int, str, Region]]) -> Array:
-        nbytes = np.zeros((self.devices + 1, self.devices + 1))
+    def _exchange(self, needs: Sequence[tuple[int, str, Region]]) -> tuple[Copy, ...]:
+        found: list[Copy] = []
         for destination, name, region in needs:
             holding = self.holdings[name]
             boxes = holding.boxes.setdefault(destination, [])
-            itemsize = self.graph.tensors[name].itemsize
-            for copy in copies_for(name, destination, region, boxes, holding.owners):
-                nbytes[copy.source, destination] += copy.region.size * itemsize  # MASTER is -1: the last row
+            found += copies_for(name, destination, region, boxes, holding.owners)
             if not any(box.contains(region) for box in boxes):
                 boxes.append(region)
+        return tuple(found)
+
+    def _bytes(self, copies: Sequence[Copy]) -> Array:
+        nbytes = np.zeros((self.devices + 1, self.devices + 1))
+        for copy in copies:
+            size = copy.region.size * self.graph.tensors[copy.tensor].itemsize
+            nbytes[copy.source, copy.destination] += size  # MASTER is -1: the last row
         return nbytes
 
     def _passing(self, segment: Segment, footprints: Sequence[Footprint]) -> tuple[int, ...]:
