@@ -32,11 +32,12 @@ class Message:
 
 
 def message_rounds(copies: Iterable[Copy], relayed: Iterable[Sequence[int]], devices: int) -> list[list[Message]]:
-    """The messages of an exchange among so many devices and the master, in rounds: what is sent in a round was received in the round before, but for the
-    first, in which everybody sends what is its own.
+    """The messages of an exchange among so many devices and the master, in rounds.
 
-    So nobody waits for anybody who waits for him. In a round at most one message goes from one end to another, and no
-    part of a tensor is in it twice, however many devices it is for. The messages of a round are in sending order.
+    What is sent in a round was received in the round before, but for the first, in which everybody sends what is its
+    own: so nobody waits for anybody who waits for him. In a round at most one message goes from one end to another,
+    and no part of a tensor is in it twice, however many devices it is for. The messages of a round are in sending
+    order.
 
     `relayed` are the ways with devices between (see `flexpie.core.plan.Plan`).
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flexpie.core.cluster import Cluster
+from flexpie.core.cluster import Cluster, Link
 from flexpie.core.routes import all_ways
 from flexpie.planner.cost import Array
 
@@ -32,7 +32,8 @@ class Load:
 class Routes:
     """What the ways through a cluster's network (`flexpie.core.routes`) ask of the ends that lie on them.
 
-    Every device must reach every other. The master reaches every device directly, and they reach it.
+    Every device must reach every other. The master reaches every device directly, and they reach it. Each pair of
+    ends is charged as if it shared no message with another: what is relayed to several devices at once costs less.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -45,10 +46,8 @@ class Routes:
             self._add_way(cluster, source * self._ends + destination, stops)
 
     def _add_way(self, cluster: Cluster, pair: int, stops: Sequence[int]) -> None:
-        names = [*(device.name for device in cluster.devices), "master"]
         for start, end in itertools.pairwise(stops):
-            with_master = self._ends - 1 in (start, end)
-            link = cluster.link if with_master else cluster.between(names[start], names[end])
+            link = link_between(cluster, start, end)
             self._sends[pair, start] += 1
             self._receives[pair, end] += 1
             self._out_seconds[pair, start] += 1 / link.bandwidth_bytes_per_second
@@ -67,3 +66,11 @@ class Routes:
             incoming_seconds=flat @ self._in_seconds,
             latency_seconds=(used * self._latency).max(axis=-1),
         )
+
+
+def link_between(cluster: Cluster, source: int, destination: int) -> Link:
+    """The link from one end to another: each the index of a device, or any other number for the master."""
+    devices = range(len(cluster.devices))
+    if source not in devices or destination not in devices:
+        return cluster.link
+    return cluster.between(cluster.devices[source].name, cluster.devices[destination].name)

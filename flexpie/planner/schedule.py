@@ -13,6 +13,7 @@ from flexpie.core.graph import LayerGraph
 from flexpie.core.messages import Message, in_receiving_order, message_rounds
 from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
+from flexpie.core.routes import relayed_ways
 from flexpie.planner.cost import CostModel, LayerWork
 from flexpie.planner.evaluation import segment_works
 from flexpie.planner.walk import Walk
@@ -76,14 +77,16 @@ class _Writer:
     cluster: Cluster
     steps: dict[int, list[ScheduledStep]] = field(init=False)
     """By device; `MASTER` too."""
+    relayed: tuple[tuple[int, ...], ...] = field(init=False)
     exchanges: int = 0
 
     def __post_init__(self) -> None:
+        self.relayed = relayed_ways(self.cluster)
         self.steps = {end: [] for end in (MASTER, *range(len(self.cluster.devices)))}
 
     def exchange(self, copies: Sequence[Copy]) -> None:
         devices = len(self.cluster.devices)
-        for messages in message_rounds(copies, self.cluster.topology, devices):
+        for messages in message_rounds(copies, self.relayed, devices):
             for item in messages:
                 self.steps[item.source].append(Sending(self.exchanges, item.destination, self._nbytes(item)))
             for item in in_receiving_order(messages, devices):

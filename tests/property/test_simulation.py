@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flexpie.compiler import lower
-from flexpie.core.cluster import Topology
 from flexpie.core.program import MASTER, DeviceProgram, Receive, Run, Send, Value
 from flexpie.core.region import Region
+from flexpie.core.routes import relayed_ways
 from flexpie.core.tensor import item_bytes
 from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.schedule import Computing, Receiving, ScheduledStep, Sending, schedule
@@ -17,9 +19,8 @@ from flexpie.planner.simulation import simulate
 from tests.conftest import LONG
 from tests.random_graphs import convolutional_models
 from tests.random_operators import operator_models
-from tests.random_plans import plans
+from tests.random_plans import clusters, plans
 from tests.splitting import imported
-from tests.unit.planner.graphs import cluster_of
 
 _PATIENT = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
@@ -65,8 +66,9 @@ def _of_schedule(steps: tuple[ScheduledStep, ...]) -> list[Step]:
 @given(st.data())
 def test_it_follows_the_programs_step_by_step_and_byte_by_byte(data: st.DataObject) -> None:
     graph = imported(data.draw(st.one_of(convolutional_models(), operator_models()))).graph
-    plan = data.draw(plans(graph, data.draw(st.integers(1, 5))))
-    cluster = cluster_of(*[1.0] * len(plan.devices), topology=plan.topology)
+    devices = data.draw(st.integers(1, 5))
+    cluster = data.draw(clusters(devices))
+    plan = replace(data.draw(plans(graph, devices)), relayed=relayed_ways(cluster))
     steps = schedule(graph, cluster, plan.segments, PhysicsCostModel(cluster))
     lowered = lower(graph, plan)
     assert _of_schedule(steps.master) == _of_program(lowered.master)
@@ -78,7 +80,7 @@ def test_it_follows_the_programs_step_by_step_and_byte_by_byte(data: st.DataObje
 def test_every_device_accounts_for_the_whole_latency(data: st.DataObject) -> None:
     graph = imported(data.draw(convolutional_models())).graph
     devices = data.draw(st.integers(1, 5))
-    cluster = cluster_of(*[0.5] * devices, topology=data.draw(st.sampled_from(Topology)))
+    cluster = data.draw(clusters(devices))
     model = PhysicsCostModel(cluster)
     requests, in_flight = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
     jitter = data.draw(st.sampled_from((0.0, 0.3)))
