@@ -17,6 +17,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import click
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.strategy import AUTO, BASELINES
 
 EXIT_DIFFERENT = 1
 """`verify`: split and unsplit outputs differ."""
@@ -209,8 +210,8 @@ def profiles_of(
 
 
 scheme_option = click.option(
-    "--scheme", default="auto", show_default=True, type=click.Choice(["auto", "InH", "InW", "OutC", "Grid2D"]),
-    help="Force one scheme for every layer instead of planning.",
+    "--scheme", default=AUTO, show_default=True, type=click.Choice([AUTO, *BASELINES]),
+    help="Do as this strategy does instead of searching for the best plan.",
 )  # fmt: skip
 
 master_option = click.option(

@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.master.cluster_file import AUTO, MAX_PROFILES, NAME_RULE, SCHEMES, ModelEntry, Shapes, is_name
+from flexpie.core.strategy import AUTO, STRATEGIES
+from flexpie.master.cluster_file import MAX_PROFILES, NAME_RULE, ModelEntry, Shapes, is_name
 from flexpie.master.master import Master
 from flexpie.master.readiness import failure_of
 from flexpie.master.records import ModelRecord, ModelState
@@ -147,9 +148,9 @@ def _check_name(name: str) -> None:
 
 def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
     scheme = spec.scheme or AUTO
-    if scheme not in SCHEMES:
+    if scheme not in STRATEGIES:
         raise FlexPieError(
-            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme {scheme!r}.", f"Choose one of {', '.join(SCHEMES)}."
+            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme {scheme!r}.", f"Choose one of {', '.join(STRATEGIES)}."
         )
     name = spec.name or PurePosixPath(upload.model_path.name).stem
     _check_name(name)

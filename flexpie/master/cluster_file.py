@@ -17,15 +17,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.routes import groups, ways_from
-from flexpie.core.scheme import SchemeKind
+from flexpie.core.strategy import AUTO, STRATEGIES
 from flexpie.master import quantities
 from flexpie.master.yaml_source import Location, YamlSource, read_yaml
-
-AUTO = "auto"
-"""Scheme of a model that leaves the choice to the planner."""
-
-SCHEMES = (AUTO, *(kind.value for kind in SchemeKind))
-"""What a model may ask for: the planner's choice, or one scheme for every layer."""
 
 MAX_PROFILES = 16
 """Of one model: each has sessions, and with them a copy of the weights, of its own."""
@@ -46,7 +40,7 @@ class ModelEntry:
     profiles: tuple[Shapes, ...] = field(default_factory=lambda: ({},))
     """One or more sets of shapes that requests may have: of the inputs whose dimensions the file leaves open."""
     scheme: str = AUTO
-    """One of `SCHEMES`."""
+    """One of `STRATEGIES`."""
 
     def describe(self, profile: int) -> str:
         """A profile as users write it, such as ``input=1x3x224x224``."""
@@ -175,7 +169,7 @@ class _Model(_Table):
     name: _Name | None = None
     input_shapes: _Shapes | None = None
     profiles: Annotated[list[_Shapes], Field(min_length=1, max_length=MAX_PROFILES)] | None = None
-    scheme: Annotated[str, _parsed(_one_of(*SCHEMES))] = AUTO
+    scheme: Annotated[str, _parsed(_one_of(*STRATEGIES))] = AUTO
 
 
 class _Content(_Table):

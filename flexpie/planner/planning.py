@@ -9,20 +9,17 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
-from flexpie.core.scheme import REPLICATED, SPLITTING, SchemeKind
+from flexpie.core.strategy import AUTO, SINGLE_DEVICE, STRATEGIES
+from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import Fit, exceeding, search_within_budgets
 from flexpie.planner.candidates import all_candidates, share_choices
 from flexpie.planner.cost import CostModel
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.explanation import reason_for
-from flexpie.planner.forced import forced_plan, single_segments
+from flexpie.planner.forced import single_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.occupation import Occupation, Occupations
 from flexpie.planner.physics import PhysicsCostModel
-
-AUTO = "auto"
-CHOICES = (AUTO, *(kind.value for kind in SchemeKind))
-"""What `make_plan` takes as its scheme."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +45,15 @@ def make_plan(
 
     Parameters
     ----------
-    scheme: ``auto`` searches; the name of a scheme makes every layer a segment of its own in that scheme (``Single``
-        takes the best device).
+    scheme: one of `flexpie.core.strategy.STRATEGIES`: ``auto`` searches; the others are `flexpie.planner.baselines`
+        and schemes that every layer is forced to.
     cost_model: predicts times; by default `PhysicsCostModel`.
 
     Raises FlexPieError: INVALID_ARGUMENT for an unknown scheme, OUT_OF_MEMORY when no plan fits the budgets.
     """
-    if scheme not in CHOICES:
+    if scheme not in STRATEGIES:
         raise FlexPieError(
-            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme '{scheme}'.", f"Choose one of {', '.join(CHOICES)}."
+            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme '{scheme}'.", f"Choose one of {', '.join(STRATEGIES)}."
         )
     model = PhysicsCostModel(cluster) if cost_model is None else cost_model
     occupations = Occupations(cluster, model)
@@ -64,11 +61,11 @@ def make_plan(
     alone = [evaluate(graph, cluster, single_segments(graph, len(devices), d), model) for d in devices]
     best_alone = min(alone, key=lambda plan: plan.predicted_seconds)
     if scheme != AUTO:
-        plan = best_alone if scheme == SchemeKind.SINGLE.value else _forced(graph, cluster, model, scheme)
+        plan = best_alone if scheme == SINGLE_DEVICE else baseline_plan(graph, cluster, scheme, model)
         needs = memory_needs(graph, plan.segments, len(devices))
         if over := exceeding(cluster, needs):
-            raise over.error(cluster, f"scheme {scheme} forced")
-        reason = f"The scheme {scheme} was asked for."
+            raise over.error(cluster, f"{scheme} was asked for")
+        reason = f"The strategy {scheme} was asked for."
         return PlanningResult(plan, best_alone, False, reason, occupations.of_plan(graph, plan))
     if len(devices) == 1:
         segments: Sequence[Segment] = best_alone.segments
@@ -80,8 +77,3 @@ def make_plan(
         fit = search_within_budgets(graph, cluster, model, candidates, alone)
     reason = reason_for(cluster, fit.plan, best_alone, fit.priced)
     return PlanningResult(fit.plan, best_alone, fit.exact, reason, occupations.of_plan(graph, fit.plan))
-
-
-def _forced(graph: LayerGraph, cluster: Cluster, model: CostModel, scheme: str) -> Plan:
-    chosen = {str(item): item for item in (*SPLITTING, REPLICATED)}[scheme]
-    return forced_plan(graph, cluster, chosen, cost_model=model)

@@ -11,7 +11,8 @@ import pytest
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.routes import all_ways
-from flexpie.master.cluster_file import SCHEMES, ClusterFile, ModelEntry, read_cluster_file
+from flexpie.core.strategy import STRATEGIES
+from flexpie.master.cluster_file import ClusterFile, ModelEntry, read_cluster_file
 
 FULL = """\
     devices:
@@ -233,7 +234,7 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  scheme: inh\n",
-            f"6: models[0].scheme: expected one of {', '.join(SCHEMES)} (did you mean 'InH'?), found 'inh'.",
+            f"6: models[0].scheme: expected one of {', '.join(STRATEGIES)} (did you mean 'InH'?), found 'inh'.",
         ),
     ],
 )

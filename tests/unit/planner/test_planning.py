@@ -7,12 +7,13 @@ import pytest
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Segment
 from flexpie.core.scheme import IN_H, IN_W, OUT_C, REPLICATED, single
+from flexpie.core.strategy import STRATEGIES
 from flexpie.planner.budget import merged
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.forced import forced_plan, forced_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.physics import PhysicsCostModel
-from flexpie.planner.planning import CHOICES, make_plan
+from flexpie.planner.planning import make_plan
 from tests.unit.planner.graphs import GraphWriter, RandomCostModel, cluster_of, conv_chain, residual_net
 
 BIG = residual_net(blocks=3, size=56, channels=64)
@@ -87,7 +88,7 @@ def test_an_unknown_scheme_is_refused_with_the_choices() -> None:
     with pytest.raises(FlexPieError, match="'Rows'") as caught:
         make_plan(BIG, cluster_of(1.0), scheme="Rows")
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
-    assert all(choice in caught.value.remedy for choice in CHOICES)
+    assert all(choice in caught.value.remedy for choice in STRATEGIES)
 
 
 def test_fused_forced_segments_cover_all_layers() -> None:
