@@ -12,7 +12,9 @@ from flexpie.compiler import Blob, ImportedModel, emit, import_model, lower, sha
 from flexpie.core.cluster import Cluster
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
+from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.planning import PlanningResult, make_plan
+from flexpie.planner.simulation import Simulation, simulate
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,30 @@ def plan_model(model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> 
     """Layer graph and cluster → plan."""
     with _rare_garbage_collection():
         return make_plan(model.graph, cluster, scheme=scheme)
+
+
+def simulate_plan(
+    model: ImportedModel,
+    cluster: Cluster,
+    plan: Plan,
+    *,
+    requests: int = 1,
+    in_flight: int = 1,
+    jitter: float = 0.0,
+    seed: int = 0,
+) -> Simulation:
+    """Plan → what the cluster would do with requests; see `flexpie.planner.simulation.simulate`."""
+    cost_model = PhysicsCostModel(cluster)
+    return simulate(
+        model.graph,
+        cluster,
+        plan.segments,
+        cost_model,
+        requests=requests,
+        in_flight=in_flight,
+        jitter=jitter,
+        seed=seed,
+    )
 
 
 def compile_plan(model: ImportedModel, plan: Plan) -> Compiled:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "load": "flexpie.cli.load",
     "models": "flexpie.cli.models",
     "plan": "flexpie.cli.plan",
+    "simulate": "flexpie.cli.simulate",
     "status": "flexpie.cli.status",
     "testbed": "flexpie.cli.testbed",
     "unload": "flexpie.cli.load",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.exchange import Copy
 from flexpie.core.graph import LayerGraph
-from flexpie.core.messages import Message, in_receiving_order, message_rounds
+from flexpie.core.messages import Box, in_receiving_order, message_rounds
 from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
 from flexpie.core.routes import relayed_ways
@@ -47,7 +47,16 @@ class Computing:
     seconds: float
 
 
-ScheduledStep = Sending | Receiving | Computing
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A device's part of a segment, whose time is not known yet."""
+
+    segment: int
+    works: tuple[LayerWork, ...]
+
+
+Message = Sending | Receiving
+ScheduledStep = Message | Computing
 
 
 @dataclass(frozen=True)
@@ -56,77 +65,87 @@ class Schedule:
 
     devices: tuple[tuple[ScheduledStep, ...], ...]
     """Empty for a device that takes no part, not even by relaying."""
-    master: tuple[ScheduledStep, ...]
+    master: tuple[Message, ...]
     segments: int
     """How many the plan has."""
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A device's part of a segment."""
+class Outline:
+    """A schedule without times: they depend on the cost model, and nothing else here does."""
 
-    place: int
-    """Of its step among the device's."""
-    segment: int
-    works: list[LayerWork]
+    devices: tuple[tuple[Message | Part, ...], ...]
+    master: tuple[Message, ...]
+    segments: int
 
-
-@dataclass
-class _Writer:
-    graph: LayerGraph
-    cluster: Cluster
-    steps: dict[int, list[ScheduledStep]] = field(init=False)
-    """By device; `MASTER` too."""
-    relayed: tuple[tuple[int, ...], ...] = field(init=False)
-    exchanges: int = 0
-
-    def __post_init__(self) -> None:
-        self.relayed = relayed_ways(self.cluster)
-        self.steps = {end: [] for end in (MASTER, *range(len(self.cluster.devices)))}
-
-    def exchange(self, copies: Sequence[Copy]) -> None:
-        devices = len(self.cluster.devices)
-        for messages in message_rounds(copies, self.relayed, devices):
-            for item in messages:
-                self.steps[item.source].append(Sending(self.exchanges, item.destination, self._nbytes(item)))
-            for item in in_receiving_order(messages, devices):
-                self.steps[item.destination].append(Receiving(self.exchanges, item.source, self._nbytes(item)))
-            self.exchanges += 1
-
-    def start_silent_devices(self) -> None:
-        """A device that would get no message from anybody gets an empty one."""
-        for end, steps in self.steps.items():
-            if end != MASTER and steps and not any(isinstance(step, Receiving) for step in steps):
-                self.steps[MASTER].insert(0, Sending(self.exchanges, end, 0))
-                steps.insert(0, Receiving(self.exchanges, MASTER, 0))
-                self.exchanges += 1
-
-    def _nbytes(self, message: Message) -> int:
-        return sum(region.size * self.graph.tensors[name].itemsize for name, region in message.boxes)
+    def timed(self, cost_model: CostModel) -> Schedule:
+        """With the times of a cost model, which is asked once for each device, with everything that it computes."""
+        devices = tuple(_timed(device, steps, cost_model) for device, steps in enumerate(self.devices))
+        return Schedule(devices, self.master, self.segments)
 
 
 def schedule(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], cost_model: CostModel) -> Schedule:
-    """What the ends of a cluster do for a plan of these segments.
+    """What the ends of a cluster do for a plan of these segments, and how long they compute."""
+    return outline(graph, cluster, segments).timed(cost_model)
 
-    Each device is asked for its times once, with everything that it computes.
-    """
-    devices = len(cluster.devices)
-    writer, walk = _Writer(graph, cluster), Walk(graph, devices)
-    parts: list[list[_Part]] = [[] for _ in range(devices)]
+
+def outline(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment]) -> Outline:
+    """What the ends of a cluster do for a plan of these segments."""
+    devices = range(len(cluster.devices))
+    writer, walk = _Writer(graph, relayed_ways(cluster), len(devices)), Walk(graph, len(devices))
     for number, visit in enumerate(walk.visits(segments)):
         writer.exchange(visit.copies)
         for device, footprint in enumerate(visit.footprints):
             if footprint.parts:
-                steps = writer.steps[device]
-                parts[device].append(_Part(len(steps), number, segment_works(graph, visit.segment, footprint)))
-                steps.append(Computing(number, 0.0))
+                works = segment_works(graph, visit.segment, footprint)
+                writer.steps[device].append(Part(number, tuple(works)))
     writer.exchange(walk.gather_copies())
-    for device, found in enumerate(parts):
-        seconds = iter(cost_model.compute_seconds(device, [work for part in found for work in part.works]))
-        for part in found:
-            own = math.fsum(itertools.islice(seconds, len(part.works)))
-            writer.steps[device][part.place] = Computing(part.segment, own)
     writer.start_silent_devices()
-    return Schedule(
-        tuple(tuple(writer.steps[device]) for device in range(devices)), tuple(writer.steps[MASTER]), len(segments)
+    return Outline(tuple(tuple(writer.steps[device]) for device in devices), tuple(writer.master), len(segments))
+
+
+def _timed(device: int, steps: Sequence[Message | Part], cost_model: CostModel) -> tuple[ScheduledStep, ...]:
+    works = [work for step in steps if isinstance(step, Part) for work in step.works]
+    seconds = iter(cost_model.compute_seconds(device, works) if works else ())
+    return tuple(
+        Computing(step.segment, math.fsum(itertools.islice(seconds, len(step.works))))
+        if isinstance(step, Part)
+        else step
+        for step in steps
     )
+
+
+class _Writer:
+    """The steps so far."""
+
+    def __init__(self, graph: LayerGraph, relayed: Sequence[Sequence[int]], devices: int) -> None:
+        self.steps: list[list[Message | Part]] = [[] for _ in range(devices)]
+        self.master: list[Message] = []
+        self._graph = graph
+        self._relayed = relayed
+        self._exchanges = 0
+
+    def exchange(self, copies: Sequence[Copy]) -> None:
+        for messages in message_rounds(copies, self._relayed, len(self.steps)):
+            for item in messages:
+                self._append(item.source, Sending(self._exchanges, item.destination, self._nbytes(item.boxes)))
+            for item in in_receiving_order(messages, len(self.steps)):
+                self._append(item.destination, Receiving(self._exchanges, item.source, self._nbytes(item.boxes)))
+            self._exchanges += 1
+
+    def start_silent_devices(self) -> None:
+        """A device that would get no message from anybody gets an empty one."""
+        for device, steps in enumerate(self.steps):
+            if steps and not any(isinstance(step, Receiving) for step in steps):
+                self.master.insert(0, Sending(self._exchanges, device, 0))
+                steps.insert(0, Receiving(self._exchanges, MASTER, 0))
+                self._exchanges += 1
+
+    def _append(self, end: int, step: Message) -> None:
+        if end == MASTER:
+            self.master.append(step)
+        else:
+            self.steps[end].append(step)
+
+    def _nbytes(self, boxes: Sequence[Box]) -> int:
+        return sum(region.size * self._graph.tensors[name].itemsize for name, region in boxes)

@@ -184,7 +184,7 @@ class Simulator:
         steps = walker.steps[walker.position : end.batch_stop]
         taken = {(step.exchange, step.source) for step in steps if isinstance(step, Receiving)}
         walker.mailbox -= taken
-        end.batch.extend([None] if taken else ())
+        end.batch.extend([None] if taken and end.start_seconds > 0 else ())
         end.batch.extend(step for step in steps if isinstance(step, Computing))
         self._do_next(end)
 
