@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.routes import groups, ways_from
 from flexpie.core.strategy import AUTO, STRATEGIES
 from flexpie.master import quantities
+from flexpie.master.calibration_file import calibrated, calibration_path, read_calibration
 from flexpie.master.yaml_source import Location, YamlSource, read_yaml
 
 MAX_PROFILES = 16
@@ -28,6 +30,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Lengths by input."""
 
 _REMEDY = "docs/cluster-file.md describes the file."
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,16 @@ class ClusterFile:
     """What a cluster file says."""
 
     cluster: Cluster
+    """With what `flexpie calibrate` measured, where that lies beside the file."""
     models: tuple[ModelEntry, ...] = ()
 
 
-def read_cluster_file(path: str | Path, *, require_models: bool = False) -> ClusterFile:
-    """Read and check a cluster file.
+def read_cluster_file(path: str | Path, *, require_models: bool = False, with_calibration: bool = True) -> ClusterFile:
+    """Read and check a cluster file, and the calibration beside it (`flexpie.master.calibration_file`) if there is one
+    and it is wanted. Logs a warning where that is of other devices.
 
-    Raises FlexPieError(INVALID_CLUSTER), one line per mistake: ``file:line: field: expected ..., found ...``.
+    Raises FlexPieError(INVALID_TRACES) for a broken calibration, and for a cluster file FlexPieError(INVALID_CLUSTER)
+    with one line per mistake: ``file:line: field: expected ..., found ...``.
     With `require_models` a model whose file is missing is a mistake too; planning for a cluster elsewhere needs
     none.
     """
@@ -81,7 +87,16 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False) -> Clus
         ]
     if mistakes:
         raise _invalid(source, mistakes)
-    return ClusterFile(_cluster(content), models)
+    measured = calibration_path(Path(path))
+    cluster = _cluster(content)
+    return ClusterFile(_calibrated(cluster, measured) if with_calibration and measured.is_file() else cluster, models)
+
+
+def _calibrated(cluster: Cluster, path: Path) -> Cluster:
+    known, stale = calibrated(cluster, read_calibration(path))
+    if stale:
+        _log.warning("%s is of other devices: %s. Run `flexpie calibrate` again.", path, stale)
+    return known
 
 
 # ------------------------------------------------------------------------------------------------ schema

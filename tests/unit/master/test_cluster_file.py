@@ -12,6 +12,7 @@ from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.routes import all_ways
 from flexpie.core.strategy import STRATEGIES
+from flexpie.master.calibration_file import read_calibration
 from flexpie.master.cluster_file import ClusterFile, ModelEntry, read_cluster_file
 
 FULL = """\
@@ -80,7 +81,7 @@ def test_texts_stay_texts(tmp_path: Path) -> None:
 
 def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs/cluster-file.md").read_text()
-    whole, links, models = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    whole, links, models, calibration = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert [device.name for device in _read(tmp_path, whole).cluster.devices] == ["pi-1", "pi-2", "jetson"]
     relayed = _read(tmp_path, whole[: whole.index("links:")] + links).cluster
     assert all_ways(relayed)[0, 1] == (0, 2, 1)
@@ -89,6 +90,9 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
         "input_ids=1x64,attention_mask=1x64",
         "input_ids=1x128,attention_mask=1x128",
     ]
+    path = tmp_path / "cluster.calibration.yaml"
+    path.write_text(calibration)
+    assert read_calibration(path).links["pi-1", "pi-2"].bandwidth_bytes_per_second == 114e6
 
 
 def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
