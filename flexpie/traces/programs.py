@@ -32,6 +32,10 @@ Ways = Mapping[tuple[int, int], Sequence[int]]
 """The devices that a message passes, by source and destination; see `flexpie.core.routes.all_ways`."""
 
 
+WORK = "/work"
+"""Behind the label of a cycle: its work alone."""
+
+
 @dataclass(frozen=True)
 class Work:
     """A compiled subgraph with one input and one output, to be run again and again."""
@@ -70,8 +74,8 @@ class Cycle:
     """In a batch."""
     batches: int
     """How often a batch of `work` alone and a batch of rounds are run in turn."""
-    observer: int
-    """Index of the device that sends the marks."""
+    observers: tuple[int, ...]
+    """Indices of the devices that send marks: one in each group of devices that exchange messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,12 @@ class Measurement:
         return found
 
 
+def exchange_seconds(durations: Mapping[tuple[int, str], Sequence[float]], cycle: Cycle, observer: int) -> list[float]:
+    """Seconds of the exchanges of one round, of each batch: how much longer than its work a round is."""
+    rounds, works = durations[observer, cycle.label], durations[observer, cycle.label + WORK]
+    return [of_round - of_work for of_round, of_work in zip(rounds, works, strict=True)]
+
+
 # --------------------------------------------------------------------------------------------- measurements
 
 
@@ -135,7 +145,8 @@ def computing(works: Mapping[int, Mapping[str, tuple[Work, int]]], devices: int,
 def exchanging(cycles: Sequence[Cycle], works: Mapping[int, Work], devices: int, ways: Ways) -> Measurement:
     """The devices run cycles one after another.
 
-    For a cycle called x, ``x`` is the time of a round, and ``x/work`` that of as much work without exchanges.
+    For a cycle called x, ``x`` is the time of a round, and ``x/work`` (`WORK`) that of as much work without exchanges:
+    what lies between is the cost of the exchanges, and of work that begins after a wait.
 
     Parameters
     ----------
@@ -154,13 +165,13 @@ def exchanging(cycles: Sequence[Cycle], works: Mapping[int, Work], devices: int,
     for cycle in cycles:
         for _ in range(cycle.batches):
             player.synchronize()
-            writer.mark(cycle.observer)
+            writer.marks(cycle.observers)
             player.work(cycle.rounds * len(cycle.exchanges))
-            writer.mark(cycle.observer, f"{cycle.label}/work", cycle.rounds)
+            writer.marks(cycle.observers, f"{cycle.label}{WORK}", cycle.rounds)
             player.synchronize()
-            writer.mark(cycle.observer)
+            writer.marks(cycle.observers)
             player.play(cycle)
-            writer.mark(cycle.observer, cycle.label, cycle.rounds)
+            writer.marks(cycle.observers, cycle.label, cycle.rounds)
     return writer.finish()
 
 
@@ -234,6 +245,11 @@ class _Writer:
     def mark(self, device: int, label: str = "", rounds: int = 1) -> None:
         """Tell the master that the device is here, and what lies behind it."""
         self._marks.append(Mark(self.send(device, MASTER, ()), device, label, rounds))
+
+    def marks(self, devices: Sequence[int], label: str = "", rounds: int = 1) -> None:
+        """A mark of each of some devices."""
+        for device in devices:
+            self.mark(device, label, rounds)
 
     def finish(self) -> Measurement:
         """The programs; the master's waits for every mark."""

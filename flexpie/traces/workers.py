@@ -25,6 +25,9 @@ from flexpie.wire.framing import Data, Failure, Frame
 from flexpie.wire.tensors import NUMPY_DTYPES, Array
 from flexpie.wire.v1 import worker_pb2
 
+Durations = Mapping[tuple[int, str], list[float]]
+"""Seconds per round of each batch, by device and label."""
+
 CONNECT_SECONDS = 10.0
 """How long all workers together may take to shake hands."""
 
@@ -66,10 +69,8 @@ class Workers(AbstractAsyncContextManager["Workers"]):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def measure(
-        self, measurement: Measurement, blobs: Mapping[str, Blob], timeout_seconds: float
-    ) -> Mapping[tuple[int, str], list[float]]:
-        """Run a measurement once; returns seconds per round of each batch, by device and label.
+    async def measure(self, measurement: Measurement, blobs: Mapping[str, Blob], timeout_seconds: float) -> Durations:
+        """Run a measurement once.
 
         `blobs` has what the programs refer to, by hash. Raises FlexPieError when a worker fails or is lost, and
         ``DEADLINE_EXCEEDED``.

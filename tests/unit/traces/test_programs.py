@@ -73,7 +73,7 @@ def test_every_device_runs_its_works_as_often_as_asked() -> None:
 
 @pytest.mark.parametrize("topology", list(Topology))
 def test_messages_are_moved_over_every_topology(topology: Topology) -> None:
-    cycle = Cycle("all", (_all_to_all(4, 100), (Message(0, 2, 40),)), rounds=3, batches=2, observer=1)
+    cycle = Cycle("all", (_all_to_all(4, 100), (Message(0, 2, 40),)), rounds=3, batches=2, observers=(1,))
     ways = all_ways(_cluster(4, topology))
     measurement = exchanging([cycle], dict.fromkeys(range(4), WORK), 4, ways)
     cluster, runs = _run(measurement)
@@ -87,14 +87,14 @@ def test_messages_are_moved_over_every_topology(topology: Topology) -> None:
 
 def test_relays_do_not_run_into_one_another() -> None:
     """On a star everything between the outer devices passes the center, which takes part as well."""
-    cycle = Cycle("all", (_all_to_all(5, 8),), rounds=2, batches=1, observer=0)
+    cycle = Cycle("all", (_all_to_all(5, 8),), rounds=2, batches=1, observers=(0,))
     cluster, _ = _run(exchanging([cycle], dict.fromkeys(range(5), WORK), 5, all_ways(_cluster(5, Topology.STAR))))
     # The center sends its own message to each of the others, and three that it relays.
     assert cluster.sent_bytes[0, 1] == 2 * 8 * 4 + 2 * 4
 
 
 def test_a_device_may_send_to_itself() -> None:
-    cycle = Cycle("self", ((Message(0, 0, 64), Message(0, 0, 64)),), rounds=4, batches=1, observer=0)
+    cycle = Cycle("self", ((Message(0, 0, 64), Message(0, 0, 64)),), rounds=4, batches=1, observers=(0,))
     cluster, _ = _run(exchanging([cycle], {0: WORK}, 1, {}))
     assert cluster.sent_bytes[0, 0] == 4 * 2 * 64
 
@@ -107,7 +107,7 @@ def test_a_device_streams_to_the_master() -> None:
 
 
 def test_the_master_waits_for_the_marks_and_the_devices_run_distinct_messages() -> None:
-    cycle = Cycle("all", (_all_to_all(3, 8),), rounds=2, batches=2, observer=2)
+    cycle = Cycle("all", (_all_to_all(3, 8),), rounds=2, batches=2, observers=(2,))
     measurement = exchanging([cycle], dict.fromkeys(range(3), WORK), 3, all_ways(_cluster(3)))
     assert _count(measurement.master, Receive) == len(measurement.marks)
     for program in measurement.programs:

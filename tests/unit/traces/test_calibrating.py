@@ -1,0 +1,84 @@
+"""The formulas of calibration: a device that keeps to the physics model gets back the rates that it has."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from flexpie.core.cluster import Cluster, Device, Link, Topology
+from flexpie.core.rates import REFERENCE_RATES, DeviceRates
+from flexpie.planner.physics import PhysicsCostModel
+from flexpie.traces import calibrating
+from flexpie.traces.calibrating import LARGE_BYTES, SEVERAL, SMALL_BYTES
+
+RATES = REFERENCE_RATES.scaled(0.2)
+NBYTES = 300_000
+
+
+def _cluster(rates: tuple[DeviceRates, ...], link: Link, topology: Topology = Topology.MESH) -> Cluster:
+    devices = tuple(Device(f"d{at}", f"d{at}:1", measured=own) for at, own in enumerate(rates))
+    return Cluster(devices, link, topology)
+
+
+def test_a_device_gets_back_the_rates_of_its_messages() -> None:
+    both = RATES.send_seconds + RATES.receive_seconds
+    one = both + RATES.start_seconds
+    several = SEVERAL * both + RATES.start_seconds
+    large = one + 2 * (LARGE_BYTES - SMALL_BYTES) * RATES.end_seconds_per_byte
+    found = calibrating._message_rates(REFERENCE_RATES, one, several, large, send=RATES.send_seconds)
+    wanted = dataclasses.replace(
+        REFERENCE_RATES,
+        **{name: getattr(RATES, name) for name in ("send_seconds", "receive_seconds", "start_seconds")},
+        end_seconds_per_byte=RATES.end_seconds_per_byte,
+    )
+    assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(wanted))
+
+
+def test_noise_makes_no_cost_negative_or_nothing() -> None:
+    found = calibrating._message_rates(RATES, one=3e-3, several=2e-3, large=1e-3, send=0.0)
+    for name in ("send_seconds", "receive_seconds", "start_seconds", "end_seconds_per_byte"):
+        assert 0 < getattr(found, name) < 3e-3
+
+
+@pytest.mark.parametrize("link", [Link(125e6, 3e-4), Link(2e6, 4e-3)])
+def test_a_link_gets_back_its_bandwidth_and_latency(link: Link) -> None:
+    slow = RATES.scaled(0.5)
+    model = PhysicsCostModel(_cluster((RATES, slow), link))
+
+    def predicted(there: int, back: int) -> float:
+        nbytes = np.zeros((3, 3))
+        nbytes[0, 1], nbytes[1, 0] = there, back
+        return float(model.exchange_seconds(nbytes))
+
+    small, large = predicted(SMALL_BYTES, SMALL_BYTES), predicted(NBYTES, SMALL_BYTES)
+    found = calibrating._link((RATES, slow), small, large, NBYTES)
+    assert found.bandwidth_bytes_per_second == pytest.approx(link.bandwidth_bytes_per_second, rel=0.01)
+    assert found.latency_seconds == pytest.approx(link.latency_seconds, rel=0.01)
+
+
+def test_a_link_that_the_processors_hide_is_taken_for_fast() -> None:
+    """What is measured is no slower than what the processors take: nothing tells the link's bandwidth."""
+    per_byte = RATES.end_seconds_per_byte
+    found = calibrating._link((RATES, RATES), 2e-3, 2e-3 + NBYTES * per_byte, NBYTES)
+    assert found.bandwidth_bytes_per_second == pytest.approx(10 / per_byte, rel=0.01)
+    assert found.latency_seconds > 0
+
+
+def test_every_pair_meets_once_and_nobody_twice_at_a_time() -> None:
+    pairs = list(itertools.combinations(range(4), 2))
+    matches = list(calibrating._matches(pairs))
+    assert sorted(itertools.chain.from_iterable(matches)) == pairs
+    assert len(matches) == 3
+    for match in matches:
+        assert len(set(itertools.chain.from_iterable(match))) == 2 * len(match)
+
+
+def test_only_links_without_a_device_between_are_measured() -> None:
+    link = Link(1e8, 1e-4)
+    rates = (RATES,) * 5
+    assert len(calibrating._neighbours(_cluster(rates, link))) == 10
+    assert calibrating._neighbours(_cluster(rates, link, Topology.STAR)) == [(0, at) for at in range(1, 5)]
+    assert calibrating._neighbours(_cluster(rates, link, Topology.RING)) == [(0, 1), (0, 4), (1, 2), (2, 3), (3, 4)]
