@@ -10,6 +10,7 @@ import click
 from flexpie import __version__
 
 _COMMANDS = {
+    "calibrate": "flexpie.cli.calibrate",
     "demo": "flexpie.cli.demo",
     "health": "flexpie.cli.health_command",
     "infer": "flexpie.cli.infer",
@@ -19,6 +20,7 @@ _COMMANDS = {
     "simulate": "flexpie.cli.simulate",
     "status": "flexpie.cli.status",
     "testbed": "flexpie.cli.testbed",
+    "trace": "flexpie.cli.trace",
     "unload": "flexpie.cli.load",
     "verify": "flexpie.cli.verify",
 }

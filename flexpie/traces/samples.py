@@ -52,51 +52,46 @@ class ComputeSample:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeSample:
-    """One exchange between workers, repeated in a program that does nothing else."""
+    """One exchange between workers, with a little computing in front of it, as between two segments."""
 
     KIND: ClassVar[str] = "exchange"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     """Of the columns; a file with another one is refused."""
     KEY: ClassVar[tuple[str, str]] = ("device", "configuration")
     """Columns that say what need not be measured again."""
 
     configuration: str
-    """Hash of pattern, sizes, devices and links: equal for equal measurements."""
+    """Hash of pattern and traffic: equal for equal exchanges, on every cluster. Evaluation is grouped by it."""
     device: str
-    """Names of the devices that took part and of their links, ``d0+d1@1 Gbit/s``: the place of the measurement."""
+    """The place of the measurement: topology, names of the cluster's devices, and whatever tells it from others."""
     pattern: str
-    """``halo``, ``all_gather``, ``scatter``, ``gather`` or ``reshard``."""
+    """``halo``, ``all_gather``, ``reshard``, ``scatter`` or ``gather``."""
     topology: str
     devices: int
     """How many took part."""
     hops: int
     """Of the longest way of a message; 1 on a mesh."""
-    cpu_share: float
-    """Of the busiest device."""
-    send_seconds: float
-    """Rates of the busiest device."""
-    receive_seconds: float
-    end_seconds_per_byte: float
-    start_seconds: float
-    bandwidth_bytes_per_second: float
-    """Of the narrowest link that is used."""
-    latency_seconds: float
-    """Of the longest way."""
-    sent_messages: int
-    """At the busiest device."""
-    received_messages: int
-    sent_bytes: int
-    """At the busiest device."""
-    received_bytes: int
-    port_bytes: int
-    """The most that passes a port in one direction, relayed messages included."""
-    total_messages: int
+    messages: int
+    """Of all devices together, relayed ones counted at each hop."""
     total_bytes: int
+    """The same of bytes."""
+    most_messages: int
+    """That one device sends and receives."""
+    most_bytes: int
+    """The same of bytes."""
+    physics_seconds: float
+    """What `PhysicsCostModel` predicts."""
+    traffic: str
+    """Bytes from each device to each other one, as `flexpie.traces.traffic` writes them."""
+    cluster: str
+    """Devices with their rates, and links, as `flexpie.traces.traffic` writes them."""
     seconds: float
-    """Median of all rounds: from the start of the exchange until the last device has what it waits for."""
+    """Median over the batches: from the start of the exchange until the last device has what it waits for, and works
+    again."""
     seconds_p10: float
     seconds_p90: float
     repeats: int
+    """Batches that were timed, each of many exchanges."""
 
 
 Sample = ComputeSample | ExchangeSample
