@@ -106,13 +106,15 @@ def _grid(shape: Sequence[int], rows: int, columns: int, shares: Sequence[float]
     """Bands of rows in proportion to their devices' shares, each cut into columns by its devices' shares.
 
     Any number of devices works: three make a band of two and a band of one, each area in proportion to its share.
+    Bands run to and fro, so that neighbours on a ring of four are neighbours in the grid.
     """
     active = [index for index, share in enumerate(shares) if share > 0]
     bands = max(1, round(math.sqrt(len(active))))
     regions = [Region.empty(len(shape))] * len(shares)
     groups = [[active[at] for at in range(part.start, part.stop)] for part in divide(len(active), [1.0] * bands)]
     heights = divide(shape[rows], [math.fsum(shares[index] for index in group) for group in groups], grain[rows])
-    for group, height in zip(groups, heights, strict=True):
+    for number, (band, height) in enumerate(zip(groups, heights, strict=True)):
+        group = band[::-1] if number % 2 else band
         for index, width in zip(group, divide(shape[columns], [shares[i] for i in group], grain[columns]), strict=True):
             regions[index] = Region.whole(shape).with_axis(rows, height).with_axis(columns, width)
     return regions

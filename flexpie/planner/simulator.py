@@ -184,8 +184,9 @@ class Simulator:
         steps = walker.steps[walker.position : end.batch_stop]
         taken = {(step.exchange, step.source) for step in steps if isinstance(step, Receiving)}
         walker.mailbox -= taken
-        end.batch.extend([None] if taken and end.start_seconds > 0 else ())
-        end.batch.extend(step for step in steps if isinstance(step, Computing))
+        computed = [step for step in steps if isinstance(step, Computing)]
+        end.batch.extend([None] if taken and computed else ())
+        end.batch.extend(computed)
         self._do_next(end)
 
     def _do_next(self, end: _End) -> None:

@@ -57,7 +57,7 @@ def test_channels_need_all_channels_but_only_their_filters() -> None:
 
 
 def test_grid_has_halos_on_both_axes() -> None:
-    footprint = segment_footprints(convolutions((3, 1, 1)), 0, 1, GRID_2D, (1.0,) * 4)[3]
+    footprint = segment_footprints(convolutions((3, 1, 1)), 0, 1, GRID_2D, (1.0,) * 4)[2]  # below on the right
     assert footprint.wanted["t0"][2:] == (Interval(15, 32), Interval(15, 32))
 
 

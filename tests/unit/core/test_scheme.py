@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexpie.core.region import Region, subtract_all
+from flexpie.core.region import Interval, Region, subtract_all
 from flexpie.core.scheme import (
     GRID_2D,
     IN_H,
@@ -85,6 +85,12 @@ def test_a_missing_axis_leaves_the_tensor_to_the_largest_share() -> None:
 def test_grid_of_three_gives_each_its_share() -> None:
     areas = [region.size for region in owned_regions(GRID_2D, (1, 1, 12, 12), (1, 1, 1)) if region]
     assert areas == [48, 48, 48]
+
+
+def test_neighbours_on_a_ring_of_four_are_neighbours_in_the_grid() -> None:
+    corners = [region[2:] for region in owned_regions(GRID_2D, (1, 1, 4, 4), (1,) * 4) if region]
+    near, far = Interval(0, 2), Interval(2, 4)
+    assert corners == [(near, near), (near, far), (far, far), (far, near)]
 
 
 def test_weighted_grid_of_five() -> None:
