@@ -33,25 +33,28 @@ from flexpie.traces.programs import (
 from flexpie.traces.timing import PROBE_BATCHES, PROBE_ROUNDS, TIMEOUT_SECONDS, ExchangeTimer, rounds_of
 from flexpie.traces.workers import Durations, Workers
 
-KERNEL_PROBES = 2
+KERNEL_PROBE_ROUNDS, KERNEL_PROBE_BATCHES = 2, 3
+"""Of each kernel, to tell how many rounds make a batch."""
 MOST_KERNEL_ROUNDS = 2000
 SMALL_BYTES = 64
-LARGE_BYTES = 200_000
+LARGE_BYTES = 1_000_000
 """Of a device's message to itself."""
 SEVERAL = 4
 """Messages at once."""
 PROBE_BYTES = 50_000
-LINK_SECONDS = 0.02
-"""What a large message is to take on a link."""
-MOST_LINK_BYTES = 400_000
+LINK_SECONDS = 0.25
+"""What an exchange with a large message may take, as far as the probe can tell."""
+MOST_LINK_BYTES = 1_000_000
 STREAMED = 150
 """Messages in a batch of a stream."""
+CONFIRMED = 0.3
+"""By so much a bandwidth may seem less than the cluster file says: it is noise."""
 LEAST_SECONDS = 1e-5
 """No latency, and no difference between two exchanges, is taken for less."""
 
 _LEAST = 0.05
 """Share of the reference core's cost, scaled by a device's speed, below which noise has won over a measurement."""
-_HIDDEN = 0.1
+_HIDDEN = 0.2
 """Share of an exchange's time that a link must take to be seen beside the processors."""
 
 
@@ -59,11 +62,11 @@ _HIDDEN = 0.1
 class Effort:
     """How long everything is measured. A batch must be long against the period of a CPU quota."""
 
-    kernel_batch_seconds: float = 0.08
-    kernel_batches: int = 5
+    kernel_batch_seconds: float = 0.1
+    kernel_batches: int = 4
     batch_seconds: float = 0.25
     """Of exchanges."""
-    batches: int = 3
+    batches: int = 4
 
 
 DEFAULT_EFFORT = Effort()
@@ -131,8 +134,9 @@ class _Bench:
         for kernel, steps in itertools.product(KERNELS, (SHORT, LONG)):
             works[f"{kernel} {steps}"], found = kernel_work(kernel, steps)
             blobs.update(found)
-        once = {device: {label: (work, 1) for label, work in works.items()} for device in self.devices}
-        probed = await self._measure(computing(once, len(self.devices), KERNEL_PROBES), blobs)
+        few = {label: (work, KERNEL_PROBE_ROUNDS) for label, work in works.items()}
+        probe = computing(dict.fromkeys(self.devices, few), len(self.devices), KERNEL_PROBE_BATCHES)
+        probed = await self._measure(probe, blobs)
         seconds = self.effort.kernel_batch_seconds
         rounds = {
             device: {
@@ -188,13 +192,15 @@ class _Bench:
             "back": _between(pairs, SMALL_BYTES, nbytes),
         }
         seconds = await self._exchanges(exchanges)
-        names = [device.name for device in self.workers.cluster.devices]
+        cluster = self.workers.cluster
+        names = [device.name for device in cluster.devices]
         found = {}
         for first, second in pairs:
-            ends = (rates[first], rates[second])
-            small = seconds[first, "small"]
-            found[names[first], names[second]] = _link(ends, small, seconds[first, "there"], nbytes)
-            found[names[second], names[first]] = _link(ends, small, seconds[first, "back"], nbytes)
+            for source, destination, label in ((first, second, "there"), (second, first, "back")):
+                way = names[source], names[destination]
+                ends = rates[first], rates[second]
+                link = _link(ends, seconds[first, "small"], seconds[first, label], nbytes)
+                found[way] = _confirmed(cluster.between(*way), link)
         return found
 
     async def _exchanges(self, exchanges: Mapping[str, Exchange]) -> Mapping[tuple[int, str], float]:
@@ -232,6 +238,14 @@ def _link(ends: tuple[DeviceRates, DeviceRates], small: float, large: float, nby
     per_byte = max(large - small, LEAST_SECONDS) / (nbytes - SMALL_BYTES)
     on_link = per_byte - max(rates.end_seconds_per_byte for rates in ends)
     return Link(1 / max(on_link, _HIDDEN * per_byte), max(small - processors, LEAST_SECONDS))
+
+
+def _confirmed(described: Link, measured: Link) -> Link:
+    """What was measured, but with the bandwidth that the cluster file says where that is about the same."""
+    ratio = measured.bandwidth_bytes_per_second / described.bandwidth_bytes_per_second
+    if 1 - CONFIRMED <= ratio <= 1 / (1 - CONFIRMED):
+        return Link(described.bandwidth_bytes_per_second, measured.latency_seconds)
+    return measured
 
 
 def _typical(seconds: Sequence[float]) -> float:

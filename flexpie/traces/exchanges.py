@@ -20,7 +20,7 @@ from flexpie.traces.traffic import cluster_text, configuration_of, traffic_text
 from flexpie.traces.workers import Workers
 
 BATCH_SECONDS = 0.3
-BATCHES = 3
+BATCHES = 5
 TOGETHER = 6
 """Patterns in one program."""
 LONGEST_SECONDS = 0.15

@@ -79,5 +79,5 @@ class ExchangeTimer:
 
 
 def rounds_of(batch_seconds: float, round_seconds: float, most: int) -> int:
-    """Rounds that make a batch of so many seconds, at least 2 and at most `most`."""
-    return max(2, min(most, round(batch_seconds / max(round_seconds, 1e-9))))
+    """Rounds that make a batch of so many seconds, at least 1 and at most `most`."""
+    return max(1, min(most, round(batch_seconds / max(round_seconds, 1e-9))))

@@ -63,8 +63,13 @@ def test_a_link_that_the_processors_hide_is_taken_for_fast() -> None:
     """What is measured is no slower than what the processors take: nothing tells the link's bandwidth."""
     per_byte = RATES.end_seconds_per_byte
     found = calibrating._link((RATES, RATES), 2e-3, 2e-3 + NBYTES * per_byte, NBYTES)
-    assert found.bandwidth_bytes_per_second == pytest.approx(10 / per_byte, rel=0.01)
+    assert found.bandwidth_bytes_per_second == pytest.approx(5 / per_byte, rel=0.01)
     assert found.latency_seconds > 0
+
+
+@pytest.mark.parametrize(("measured", "kept"), [(0.8e8, 1e8), (1.3e8, 1e8), (0.6e8, 0.6e8), (2e8, 2e8)])
+def test_a_bandwidth_that_is_about_as_described_is_confirmed(measured: float, kept: float) -> None:
+    assert calibrating._confirmed(Link(1e8, 1e-4), Link(measured, 2e-4)) == Link(kept, 2e-4)
 
 
 def test_every_pair_meets_once_and_nobody_twice_at_a_time() -> None:
