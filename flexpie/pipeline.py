@@ -12,8 +12,10 @@ from flexpie.compiler import Blob, ImportedModel, emit, import_model, lower, sha
 from flexpie.core.cluster import Cluster
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
+from flexpie.planner.comparison import Comparison, compare
 from flexpie.planner.physics import PhysicsCostModel
-from flexpie.planner.planning import PlanningResult, make_plan
+from flexpie.planner.plan_file import plan_from_json, plan_to_json
+from flexpie.planner.planning import PlanningResult, make_plan, plan_given
 from flexpie.planner.simulation import Simulation, simulate
 
 
@@ -45,6 +47,27 @@ def plan_model(model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> 
     """Layer graph and cluster → plan."""
     with _rare_garbage_collection():
         return make_plan(model.graph, cluster, scheme=scheme)
+
+
+def read_plan(text: str, model: ImportedModel, cluster: Cluster) -> Plan:
+    """Text of a plan file → plan, verified against the model and the cluster."""
+    return plan_from_json(text, model.graph, cluster)
+
+
+def write_plan(model: ImportedModel, cluster: Cluster, plan: Plan) -> str:
+    """Plan → text of a plan file."""
+    return plan_to_json(model.graph, cluster, plan)
+
+
+def predict_plan(model: ImportedModel, cluster: Cluster, plan: Plan) -> PlanningResult:
+    """Given plan → the same with what it is predicted to cost."""
+    return plan_given(model.graph, cluster, plan)
+
+
+def compare_plan(model: ImportedModel, cluster: Cluster, plan: Plan, others: Sequence[Plan] = ()) -> Comparison:
+    """Plan → what else could have been done; see `flexpie.planner.comparison.compare`."""
+    with _rare_garbage_collection():
+        return compare(model.graph, cluster, plan, PhysicsCostModel(cluster), others)
 
 
 def simulate_plan(

@@ -20,6 +20,7 @@ from flexpie.cli.console import (
     scheme_option,
     shape_option,
 )
+from flexpie.wire.plan_files import read_plan_text
 
 if TYPE_CHECKING:
     from flexpie.client import LoadProgress, ModelInfo, ProfileInfo
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 @master_option
 @click.option("--name", help="Name to serve it under; default: the file's.")
 @scheme_option
+@click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Deploy the plan of this file, as `flexpie plan --output` writes it, instead of searching for one.",
+)
 @shape_option
 @profile_option
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds until giving up.")
@@ -40,6 +47,7 @@ def load(
     address: str,
     name: str | None,
     scheme: str,
+    plan_path: Path | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     profiles: tuple[dict[str, tuple[int, ...]], ...],
     timeout: float,
@@ -47,6 +55,7 @@ def load(
 ) -> None:
     """Upload MODEL to a running master, which plans it and deploys it to its workers."""
     wanted = profiles_of(shapes, profiles)
+    given = None if plan_path is None else read_plan_text(plan_path)
     from flexpie.client import Client
 
     with Client(address) as client, _progress() as shown:
@@ -55,6 +64,7 @@ def load(
             name=name,
             profiles=wanted,
             scheme=scheme,
+            plan=given,
             timeout=timeout,
             on_progress=shown.show,
         )
@@ -69,7 +79,7 @@ def load(
             f"{info.name}{which} is {info.state} on {', '.join(profile.devices)}: "
             f"{counted(len(profile.segments), 'segment')}, predicted {profile.predicted_seconds * 1e3:.1f} ms "
             f"(best single device {profile.single_device_seconds * 1e3:.1f} ms), "
-            f"pushed {profile.pushed_bytes / 1e6:.1f} MB"
+            f"pushed {profile.pushed_bytes / 1e6:.1f} MB{f'; {profile.remark}' if profile.remark else ''}"
         )
 
 
@@ -87,6 +97,7 @@ def _summary(info: ModelInfo | ProfileInfo) -> dict[str, object]:
         "single_device_seconds": info.single_device_seconds,
         "pushed_bytes": info.pushed_bytes,
         "resident_bytes": dict(info.resident_bytes),
+        "remark": info.remark,
     }
 
 

@@ -51,7 +51,8 @@ def _why(item: ModelInfo | ProfileInfo) -> str:
 def _how(profile: ProfileInfo) -> str:
     if not profile.devices:
         return ""
-    return f" on {', '.join(profile.devices)}, {counted(len(profile.segments), 'segment')}, {_memory(profile)}"
+    remark = f" ({profile.remark})" if profile.remark else ""
+    return f" on {', '.join(profile.devices)}, {counted(len(profile.segments), 'segment')}, {_memory(profile)}{remark}"
 
 
 def _memory(item: ModelInfo | ProfileInfo) -> str:

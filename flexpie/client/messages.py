@@ -93,7 +93,12 @@ def infer_outputs(response: pb.ModelInferResponse) -> dict[str, Array]:
 
 
 def load_requests(
-    path: Path, name: str | None, input_shapes: Shapes | None, scheme: str, profiles: Sequence[Shapes] | None = None
+    path: Path,
+    name: str | None,
+    input_shapes: Shapes | None,
+    scheme: str,
+    profiles: Sequence[Shapes] | None = None,
+    plan: str | None = None,
 ) -> Iterator[master_pb2.LoadRequest]:
     """The messages that upload a model with its external data, file by file.
 
@@ -111,6 +116,7 @@ def load_requests(
         scheme=scheme,
         total_bytes=total,
         profiles=[master_pb2.Profile(input_shapes=_shapes(profile)) for profile in profiles or ()],
+        plan=plan,
     )
     return _upload(spec, files)
 

@@ -54,6 +54,8 @@ class ProfileInfo:
     """What had to be brought to the devices for this deployment."""
     resident_bytes: Mapping[str, int]
     """What the deployment takes of each device's memory."""
+    remark: str
+    """What there is to say about its plan, such as that it is not the one that was given."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class ModelInfo:
     """What all profiles take of each device's memory. Each has a copy of the weights of its own there."""
     profiles: tuple[ProfileInfo, ...]
     """One or more."""
+    remark: str
+    """What there is to say about the plan, such as that it is not the one that was given."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def model_from_proto(message: master_pb2.ModelInfo) -> ModelInfo:
         pushed_bytes=message.pushed_bytes,
         resident_bytes=dict(message.resident_bytes),
         profiles=profiles,
+        remark=message.remark,
     )
 
 
@@ -166,6 +171,7 @@ def _profile_from_proto(message: master_pb2.ProfileInfo | master_pb2.ModelInfo) 
         devices=tuple(message.devices),
         pushed_bytes=message.pushed_bytes,
         resident_bytes=dict(message.resident_bytes),
+        remark=message.remark,
     )
 
 

@@ -18,6 +18,8 @@ class ErrorCode(enum.Enum):
     """A request whose tensors do not fit the model."""
     INVALID_CLUSTER = "INVALID_CLUSTER"
     """A cluster file that cannot be used."""
+    INVALID_PLAN = "INVALID_PLAN"
+    """A plan file that cannot be used: damaged, of another version, or for another model or cluster."""
     INVALID_TRACES = "INVALID_TRACES"
     """A file of measurements (traces, a calibration) that cannot be used."""
     INVALID_ARGUMENT = "INVALID_ARGUMENT"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from flexpie.core.scheme import Scheme
+from flexpie.core.scheme import Scheme, single
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,17 @@ class Plan:
     def participants(self) -> tuple[int, ...]:
         """Indices of the devices that have a share in some segment."""
         return tuple(i for i in range(len(self.devices)) if any(segment.shares[i] > 0 for segment in self.segments))
+
+    def on(self, devices: Sequence[str]) -> Plan | None:
+        """The same plan on a cluster that has other devices beside those that take part in it, without its costs and
+        the ways of its messages; None if one that takes part is missing."""
+        if any(self.devices[index] not in devices for index in self.participants):
+            return None
+        shares_of = {name: index for index, name in enumerate(self.devices)}
+        segments = []
+        for segment in self.segments:
+            shares = tuple(segment.shares[shares_of[name]] if name in shares_of else 0.0 for name in devices)
+            only = segment.scheme.device
+            scheme = segment.scheme if only is None else single(devices.index(self.devices[only]))
+            segments.append(replace(segment, scheme=scheme, shares=shares))
+        return Plan(self.graph_digest, tuple(devices), tuple(segments))

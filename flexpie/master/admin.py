@@ -154,7 +154,19 @@ def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
         )
     name = spec.name or PurePosixPath(upload.model_path.name).stem
     _check_name(name)
-    return ModelEntry(name, upload.model_path, _profiles(spec), scheme)
+    return ModelEntry(name, upload.model_path, _profiles(spec), scheme, plan=_plan(spec, scheme))
+
+
+def _plan(spec: master_pb2.LoadSpec, scheme: str) -> str:
+    """The text of the plan that was given; whether it is one is seen when it is deployed."""
+    if spec.plan and scheme != AUTO:
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "Both a scheme and a plan are given.", "Give one of them.")
+    if spec.plan and len(spec.profiles) > 1:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"One plan is given for {len(spec.profiles)} profiles.",
+            "A plan is for one set of input shapes: give one profile.",
+        )  # fmt: skip
+    return spec.plan
 
 
 def _profiles(spec: master_pb2.LoadSpec) -> tuple[Shapes, ...]:

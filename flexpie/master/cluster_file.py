@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from flexpie.core.strategy import AUTO, STRATEGIES
 from flexpie.master import quantities
 from flexpie.master.calibration_file import calibrated, calibration_path, read_calibration
 from flexpie.master.yaml_source import Location, YamlSource, read_yaml
+from flexpie.wire.plan_files import read_plan_text
 
 MAX_PROFILES = 16
 """Of one model: each has sessions, and with them a copy of the weights, of its own."""
@@ -44,6 +45,8 @@ class ModelEntry:
     """One or more sets of shapes that requests may have: of the inputs whose dimensions the file leaves open."""
     scheme: str = AUTO
     """One of `STRATEGIES`."""
+    plan: str = ""
+    """Text of the plan file to deploy instead of searching for a plan; empty for none."""
 
     def describe(self, profile: int) -> str:
         """A profile as users write it, such as ``input=1x3x224x224``."""
@@ -67,8 +70,8 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False, with_ca
 
     Raises FlexPieError(INVALID_TRACES) for a broken calibration, and for a cluster file FlexPieError(INVALID_CLUSTER)
     with one line per mistake: ``file:line: field: expected ..., found ...``.
-    With `require_models` a model whose file is missing is a mistake too; planning for a cluster elsewhere needs
-    none.
+    With `require_models` a model whose file, or plan file, is missing is a mistake too; planning for a cluster
+    elsewhere needs none, and reads none.
     """
     source = read_yaml(Path(path))
     try:
@@ -78,15 +81,17 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False, with_ca
     mistakes = [*_duplicates(content), *_wrong_center(content), *_wrong_links(content), *_wrong_profiles(content)]
     mistakes += _unreachable(content) if not mistakes else []
     models = tuple(_entry(source, model) for model in content.models)
+    plans = {at: _path(source, model.plan) for at, model in enumerate(content.models) if model.plan is not None}
     mistakes += _duplicate_models(models)
     if require_models:
-        mistakes += [
-            (("models", at, "path"), "expected an existing file", str(model.path))
-            for at, model in enumerate(models)
-            if not model.path.is_file()
-        ]
+        files = [(("models", at, "path"), model.path) for at, model in enumerate(models)]
+        files += [(("models", at, "plan"), plan) for at, plan in plans.items()]
+        mistakes += [(where, "expected an existing file", str(file)) for where, file in files if not file.is_file()]
     if mistakes:
         raise _invalid(source, mistakes)
+    if require_models:
+        texts = {at: read_plan_text(plan) for at, plan in plans.items()}
+        models = tuple(replace(model, plan=texts.get(at, "")) for at, model in enumerate(models))
     measured = calibration_path(Path(path))
     cluster = _cluster(content)
     return ClusterFile(_calibrated(cluster, measured) if with_calibration and measured.is_file() else cluster, models)
@@ -185,6 +190,7 @@ class _Model(_Table):
     input_shapes: _Shapes | None = None
     profiles: Annotated[list[_Shapes], Field(min_length=1, max_length=MAX_PROFILES)] | None = None
     scheme: Annotated[str, _parsed(_one_of(*STRATEGIES))] = AUTO
+    plan: Annotated[str, Field(min_length=1)] | None = None
 
 
 class _Content(_Table):
@@ -271,8 +277,12 @@ def _duplicate_models(models: Iterable[ModelEntry]) -> list[_Mistake]:
 def _wrong_profiles(content: _Content) -> list[_Mistake]:
     found: list[_Mistake] = []
     for at, model in enumerate(content.models):
+        if model.plan is not None and model.scheme != AUTO:
+            found.append((("models", at, "plan"), "expected either a scheme or a plan, found both", None))
         if model.profiles is None:
             continue
+        if model.plan is not None and len(model.profiles) > 1:
+            found.append((("models", at, "plan"), "expected one profile, as a plan is for one set of shapes", None))
         location: Location = ("models", at, "profiles")
         if model.input_shapes is not None:
             found.append((location, "expected either input_shapes or profiles, found both", None))
@@ -341,8 +351,13 @@ def _invalid(source: YamlSource, mistakes: list[_Mistake]) -> FlexPieError:
 # ------------------------------------------------------------------------------------------------ values
 
 
+def _path(source: YamlSource, text: str) -> Path:
+    """A path as a cluster file gives it: relative to the file."""
+    return (source.path.parent / Path(text).expanduser()).absolute()
+
+
 def _entry(source: YamlSource, model: _Model) -> ModelEntry:
-    path = (source.path.parent / Path(model.path).expanduser()).absolute()
+    path = _path(source, model.path)
     profiles = model.profiles or [model.input_shapes or {}]
     shapes = tuple({name: tuple(shape) for name, shape in profile.items()} for profile in profiles)
     return ModelEntry(model.name or path.stem, path, shapes, model.scheme)

@@ -65,6 +65,12 @@ class Pipeline(Protocol):
     def plan_model(self, model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> PlanningResult:
         """Layer graph and cluster → plan."""
 
+    def read_plan(self, text: str, model: ImportedModel, cluster: Cluster) -> Plan:
+        """Text of a plan file → plan."""
+
+    def predict_plan(self, model: ImportedModel, cluster: Cluster, plan: Plan) -> PlanningResult:
+        """Given plan → the same with what it is predicted to cost."""
+
     def compile_plan(self, model: ImportedModel, plan: Plan) -> Compiled:
         """Plan → programs."""
 
@@ -106,16 +112,29 @@ class Deployer:
             return await self._deploy(start, model, usable_cluster(self.cluster, start, memory))
 
     async def _deploy(self, start: StartDeployment, model: ImportedModel, cluster: Cluster) -> Deployment:
-        planning = self._in_thread(self.pipeline.plan_model, model, cluster, start.entry.scheme)
-        result = await self._stage(start, "plan", planning)
+        result, remark = await self._stage(start, "plan", self._in_thread(self._plan, start, model, cluster))
         _log.info("planned model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
         compiling = self._in_thread(self.pipeline.compile_plan, model, result.plan)
         compiled = await self._stage(start, "compile", compiling)
         deployment = _deployment(start, model.graph, compiled)
-        self.report(DeploymentPlanned(start.deployment, summarize(model.graph, result, deployment)))
+        self.report(DeploymentPlanned(start.deployment, summarize(model.graph, result, deployment, remark)))
         pushed = await self._push(deployment, compiled)
         resident = await self._build(deployment, compiled)
         return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
+
+    def _plan(self, start: StartDeployment, model: ImportedModel, cluster: Cluster) -> tuple[PlanningResult, str]:
+        """The plan that was given, where all its devices are there, or else the one that is found; and what users
+        should know about it."""
+        entry, remark = start.entry, ""
+        if entry.plan:
+            given = self.pipeline.read_plan(entry.plan, model, self.cluster)
+            names = [device.name for device in cluster.devices]
+            if (here := given.on(names)) is not None:
+                return self.pipeline.predict_plan(model, cluster, here), ""
+            lost = ", ".join(given.devices[index] for index in given.participants if given.devices[index] not in names)
+            remark = f"planned anew: the plan that was given needs {lost}"
+            _log.warning("%s model=%s deployment=%s", remark, entry.name, start.deployment)
+        return self.pipeline.plan_model(model, cluster, entry.scheme), remark
 
     async def _stage(self, start: StartDeployment, stage: str, work: Awaitable[_Result]) -> _Result:
         """Await a stage that tells nothing itself, and tell for how long it has been going on."""
@@ -239,7 +258,7 @@ def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[Dev
     return dataclasses.replace(usable, devices=tuple(devices[index] for index in fastest))
 
 
-def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment) -> PlanSummary:
+def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment, remark: str = "") -> PlanSummary:
     """What users are told about a plan."""
     plan = result.plan
     segments = []
@@ -252,7 +271,13 @@ def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment)
             )
         )
     participants = tuple(deployment.devices[index] for index in deployment.participants)
-    return PlanSummary(participants, tuple(segments), plan.predicted_seconds, result.single_device.predicted_seconds)
+    return PlanSummary(
+        participants,
+        tuple(segments),
+        plan.predicted_seconds,
+        result.single_device.predicted_seconds,
+        remark=remark,
+    )
 
 
 def _notice(task: asyncio.Task[Any]) -> None:

@@ -37,6 +37,8 @@ class PlanSummary:
     segments: tuple[SegmentSummary, ...] = ()
     predicted_seconds: float = 0.0
     single_device_seconds: float = 0.0
+    remark: str = ""
+    """What users should know about it, such as that it is not the plan that was given."""
 
 
 # ------------------------------------------------------------------------------------------------ events

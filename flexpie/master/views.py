@@ -28,6 +28,7 @@ def model_to_proto(master: Master, record: ModelRecord) -> master_pb2.ModelInfo:
         devices=dict.fromkeys(device for profile in profiles for device in profile.devices),
         pushed_bytes=sum(profile.pushed_bytes for profile in profiles),
         profiles=profiles if len(profiles) > 1 else (),
+        remark=first.remark,
     )
     for profile in profiles:
         for device, nbytes in profile.resident_bytes.items():
@@ -57,6 +58,7 @@ def _profile_to_proto(master: Master, record: ModelRecord, profile: ProfileRecor
             message.segments.extend(map(_segment_to_proto, plan.segments))
             message.predicted_seconds = plan.predicted_seconds
             message.single_device_seconds = plan.single_device_seconds
+            message.remark = plan.remark
             message.devices.extend(plan.participants)
     return message
 

@@ -77,3 +77,18 @@ def make_plan(
         fit = search_within_budgets(graph, cluster, model, candidates, alone)
     reason = reason_for(cluster, fit.plan, best_alone, fit.priced)
     return PlanningResult(fit.plan, best_alone, fit.exact, reason, occupations.of_plan(graph, fit.plan))
+
+
+def plan_given(graph: LayerGraph, cluster: Cluster, plan: Plan, cost_model: CostModel | None = None) -> PlanningResult:
+    """A plan that is not searched (such as `flexpie.planner.plan_file` reads) with its predicted costs.
+
+    Raises FlexPieError(OUT_OF_MEMORY) when it does not fit the budgets.
+    """
+    model = PhysicsCostModel(cluster) if cost_model is None else cost_model
+    devices = len(cluster.devices)
+    if over := exceeding(cluster, memory_needs(graph, plan.segments, devices)):
+        raise over.error(cluster, "the given plan")
+    predicted = evaluate(graph, cluster, plan.segments, model)
+    best_alone = baseline_plan(graph, cluster, SINGLE_DEVICE, model)
+    occupation = Occupations(cluster, model).of_plan(graph, predicted)
+    return PlanningResult(predicted, best_alone, False, "The plan was given.", occupation)

@@ -28,6 +28,7 @@ STATUS_OF: dict[ErrorCode, grpc.StatusCode] = {
     ErrorCode.INVALID_SHAPE: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.INVALID_INPUT: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.INVALID_CLUSTER: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.INVALID_PLAN: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.INVALID_TRACES: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,

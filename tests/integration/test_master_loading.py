@@ -218,7 +218,7 @@ def test_a_file_that_is_not_there_is_refused_by_the_client(client: Client, tmp_p
 
 
 def test_a_wrong_scheme_is_refused(client: Client, tmp_path: Path) -> None:
-    with pytest.raises(FlexPieError, match="Choose one of auto, InH") as caught:
+    with pytest.raises(FlexPieError, match="Choose one of auto, OutC") as caught:
         client.load(models.convolutions(tmp_path / "conv.onnx"), scheme="diagonal")
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 

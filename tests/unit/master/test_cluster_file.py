@@ -32,6 +32,7 @@ FULL = """\
         path: /srv/bert-base.onnx
         input_shapes: {input_ids: [1, 128], scalar: []}
         scheme: InH
+      - {name: planned, path: models/resnet18.onnx, plan: plan.json}
 """
 DEVICES = "devices:\n  - {name: a, address: 'localhost:1'}\n  - {name: b, address: 'localhost:2'}\n"
 
@@ -64,7 +65,20 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
     assert read.models == (
         ModelEntry("resnet18", tmp_path / "models/resnet18.onnx"),
         ModelEntry("bert", Path("/srv/bert-base.onnx"), ({"input_ids": (1, 128), "scalar": ()},), "InH"),
+        ModelEntry("planned", tmp_path / "models/resnet18.onnx"),
     )
+
+
+def test_a_plan_is_read_where_models_are_to_be_served(tmp_path: Path) -> None:
+    text = DEVICES + "models:\n- {path: a.onnx, plan: plan.json}\n"
+    (tmp_path / "a.onnx").touch()
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    message = _mistake(tmp_path, text, require_models=True)
+    assert message == "cluster.yaml:5: models[0].plan: expected an existing file, found 'plan.json'."
+    (tmp_path / "plan.json").write_text('{"format": "flexpie-plan"}')
+    assert read_cluster_file(path, require_models=True).models[0].plan == '{"format": "flexpie-plan"}'
+    assert read_cluster_file(path).models[0].plan == ""
 
 
 def test_devices_alone_are_enough(tmp_path: Path) -> None:
@@ -239,6 +253,14 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (
             DEVICES + "models:\n- path: a.onnx\n  scheme: inh\n",
             f"6: models[0].scheme: expected one of {', '.join(STRATEGIES)} (did you mean 'InH'?), found 'inh'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  plan: p.json\n  scheme: InH\n",
+            "6: models[0].plan: expected either a scheme or a plan, found both.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  plan: p.json\n  profiles: [{x: [1]}, {x: [2]}]\n",
+            "6: models[0].plan: expected one profile, as a plan is for one set of shapes.",
         ),
     ],
 )

@@ -43,7 +43,7 @@ SHARED, OWN = (blob_of(lambda content=content: memoryview(content)) for content 
 
 
 class FakePipeline:
-    """Gives devices a and c a program each, which share a blob."""
+    """Gives the first and the last device a program each, which share a blob."""
 
     def __init__(self) -> None:
         self.imports = 0
@@ -82,12 +82,24 @@ class FakePipeline:
         alone = Plan("digest", names, (segment,), predicted_seconds=0.9)
         return SimpleNamespace(plan=plan, single_device=alone, exact=True, reason="Because.")
 
+    def read_plan(self, text: str, model: Any, cluster: Cluster) -> Plan:
+        """A plan file of these tests names the devices that take part."""
+        names = tuple(device.name for device in cluster.devices)
+        shares = tuple(float(name in text) for name in names)
+        return Plan("digest", names, (Segment(0, 3, IN_H, shares),))
+
+    def predict_plan(self, model: Any, cluster: Cluster, plan: Plan) -> Any:
+        costs = (SegmentCost((0.1,) * len(plan.devices), 0.2, 5),)
+        predicted = dataclasses.replace(plan, costs=costs, predicted_seconds=0.25)
+        return SimpleNamespace(plan=predicted, single_device=predicted, exact=False, reason="Given.")
+
     def compile_plan(self, model: Any, plan: Plan) -> Any:
         def program(index: int, *blobs: Blob) -> DeviceProgram:
             subgraph = SubgraphRef("s", blobs[0].ref, tuple(blob.ref for blob in blobs[1:]))
             return DeviceProgram(index, (), (), subgraphs=(subgraph, subgraph))
 
-        programs = (program(0, SHARED, OWN), None, program(2, SHARED))
+        last = len(plan.devices) - 1
+        programs = (program(0, SHARED, OWN), *[None] * (last - 1), program(last, SHARED))
         blobs = {blob.ref.sha256: blob for blob in (SHARED, OWN)}
         return SimpleNamespace(plan=plan, master=DeviceProgram(MASTER, (), ()), programs=programs, blobs=blobs)
 
@@ -170,6 +182,32 @@ def test_a_model_is_imported_once_and_pushed_once() -> None:
     first, second = bench.deploy("d", "e")
     assert bench.pipeline.imports == 1
     assert (first.pushed_bytes, second.pushed_bytes) == (9, 0)
+
+
+GIVEN = dataclasses.replace(ENTRY, plan="a c")
+
+
+def _planned(bench: Bench, devices: tuple[str, ...]) -> PlanSummary:
+    asyncio.run(bench.deployer.deploy(StartDeployment("d", GIVEN, devices), {}))
+    (summary,) = [event.plan for event in bench.told if isinstance(event, DeploymentPlanned)]
+    return summary
+
+
+@pytest.mark.parametrize("devices", [("a", "b", "c"), ("a", "c")])
+def test_a_given_plan_is_deployed_while_all_that_take_part_are_there(devices: tuple[str, ...]) -> None:
+    bench = Bench()
+    summary = _planned(bench, devices)
+    assert summary.segments[0].shares == tuple(float(name != "b") for name in devices)
+    assert (summary.predicted_seconds, summary.remark) == (0.25, "")
+    assert bench.pipeline.planned == []
+
+
+def test_without_one_of_its_devices_a_given_plan_gives_way_to_another() -> None:
+    bench = Bench()
+    summary = _planned(bench, ("a", "b"))
+    assert summary.remark == "planned anew: the plan that was given needs c"
+    assert summary.predicted_seconds == 0.5
+    assert bench.pipeline.planned == [(4,)]
 
 
 PROFILES = dataclasses.replace(ENTRY, profiles=({"x": (4,)}, {"x": (8,)}))
