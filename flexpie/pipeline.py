@@ -13,7 +13,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
 from flexpie.planner.comparison import Comparison, compare
-from flexpie.planner.physics import PhysicsCostModel
+from flexpie.planner.estimator import default_cost_model
 from flexpie.planner.plan_file import plan_from_json, plan_to_json
 from flexpie.planner.planning import PlanningResult, make_plan, plan_given
 from flexpie.planner.simulation import Simulation, simulate
@@ -67,7 +67,7 @@ def predict_plan(model: ImportedModel, cluster: Cluster, plan: Plan) -> Planning
 def compare_plan(model: ImportedModel, cluster: Cluster, plan: Plan, others: Sequence[Plan] = ()) -> Comparison:
     """Plan → what else could have been done; see `flexpie.planner.comparison.compare`."""
     with _rare_garbage_collection():
-        return compare(model.graph, cluster, plan, PhysicsCostModel(cluster), others)
+        return compare(model.graph, cluster, plan, default_cost_model(cluster), others)
 
 
 def simulate_plan(
@@ -81,7 +81,7 @@ def simulate_plan(
     seed: int = 0,
 ) -> Simulation:
     """Plan → what the cluster would do with requests; see `flexpie.planner.simulation.simulate`."""
-    cost_model = PhysicsCostModel(cluster)
+    cost_model = default_cost_model(cluster)
     return simulate(
         model.graph,
         cluster,

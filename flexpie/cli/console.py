@@ -83,7 +83,14 @@ def reporting(command: Callable[_P, _R]) -> Callable[_P, _R]:
     return wrapper
 
 
-_EXTRAS = {"demo": "demo", "infer": "demo", "models": "demo", "testbed": "testbed", "trace": "estimator"}
+_EXTRAS = {
+    "demo": "demo",
+    "estimator": "estimator",
+    "infer": "demo",
+    "models": "demo",
+    "testbed": "testbed",
+    "trace": "estimator",
+}
 """Command → extra of the installation that it needs; all others that need one need the master's."""
 
 

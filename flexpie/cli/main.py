@@ -12,6 +12,7 @@ from flexpie import __version__
 _COMMANDS = {
     "calibrate": "flexpie.cli.calibrate",
     "demo": "flexpie.cli.demo",
+    "estimator": "flexpie.cli.estimator",
     "health": "flexpie.cli.health_command",
     "infer": "flexpie.cli.infer",
     "load": "flexpie.cli.load",

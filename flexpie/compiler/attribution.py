@@ -77,11 +77,19 @@ class _Resolver:
             if name in self._layer_of:
                 return self._layer_of[name]
         blocked = node.name.removesuffix(_BLOCKED)
-        for known in (self._layer_named.get(node.name), self._layer_of.get(blocked), self._layer_named.get(blocked)):
+        for known in (self._layer_named.get(node.name), self._layer_of.get(blocked), self._named_after(blocked)):
             if known is not None:
                 return known
         read_by = self._read_by(node)
         return self._written_by(node) if read_by is None else read_by
+
+    def _named_after(self, name: str) -> int | None:
+        """The layer of the operator whose name this is, or which gave it its beginning: ``NAME/MatMulAddFusion``."""
+        while name:
+            if name in self._layer_named:
+                return self._layer_named[name]
+            name = name[: max(name.rfind("/"), name.rfind("_"), 0)]
+        return None
 
     def _read_by(self, node: onnx.NodeProto) -> int | None:
         """The first layer that reads what a node yields."""

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 SHORT, LONG = 4, 16
 """Steps of the two chains of each kernel. What a run costs besides its steps is in both."""
+NODES_PER_STEP = 16
+"""Of the kernels of small nodes."""
 
 
 def kernel_model(name: str, steps: int) -> onnx.ModelProto:
@@ -101,8 +103,14 @@ def _memory(chain: _Chain) -> None:
 
 def _node(chain: _Chain) -> None:
     chain.begin(1, 8)
-    for _ in range(chain.steps * 16):
+    for _ in range(chain.steps * NODES_PER_STEP):
         chain.add("Sigmoid")
+
+
+def _node_of_four(chain: _Chain) -> None:
+    chain.begin(1, 8, 1, 1)
+    for _ in range(chain.steps * NODES_PER_STEP):
+        chain.add("Conv", chain.weight(8, 8, 1, 1), chain.weight(8))
 
 
 _BUILDERS: dict[str, Callable[[_Chain], None]] = {
@@ -115,3 +123,5 @@ _BUILDERS: dict[str, Callable[[_Chain], None]] = {
 }
 KERNELS = tuple(_BUILDERS)
 """Names of the kernels, one for each rate of computing in `flexpie.core.rates.DeviceRates`."""
+_BUILDERS["node_of_four"] = _node_of_four
+"""Nodes with four tensors instead of two, to find out what a profiler takes for each."""

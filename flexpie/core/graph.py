@@ -105,6 +105,20 @@ class LayerGraph:
                     found.setdefault(name, []).append(index)
         return {name: tuple(indices) for name, indices in found.items()}
 
+    @cached_property
+    def makers(self) -> Mapping[str, str]:
+        """Type of the operator that yields each activation; graph inputs are absent."""
+        return {name: op.op_type for op in self.operators() for name in op.outputs if name}
+
+    @cached_property
+    def first_readers(self) -> Mapping[str, str]:
+        """Type of the first operator that reads each tensor."""
+        found: dict[str, str] = {}
+        for op in self.operators():
+            for name in op.inputs:
+                found.setdefault(name, op.op_type)
+        return found
+
     def last_use(self, tensor: str) -> int:
         """Index of the last layer that reads `tensor`; ``len(layers)`` for a graph output; -1 when nobody does."""
         if tensor in self.outputs:

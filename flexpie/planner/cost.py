@@ -44,6 +44,11 @@ class Work:
     cut: tuple[bool, ...] = ()
     """Per axis of the first output: whether less than the whole tensor is computed. Where a tensor that is needed in
     part is there with more around it, the engine has to slice it first."""
+    fed_by: str = ""
+    """Type of the operator that yields its first input; empty for an input of the model or a weight."""
+    read_by: str = ""
+    """Type of the first operator that reads its first output; empty where only the reply does. The engine runs some
+    pairs as one, or lays out data anew between them."""
 
 
 LayerWork = tuple[Work, ...]
@@ -120,6 +125,8 @@ def work_of(graph: LayerGraph, part: OperatorPart, linked: bool = False) -> Work
         linked=linked,
         dtype=graph.tensors[operator.outputs[0]].dtype.value if operator.outputs[0] else "",
         cut=_cut(graph, part),
+        fed_by=graph.makers.get(operator.inputs[0], "") if operator.inputs else "",
+        read_by=graph.first_readers.get(operator.outputs[0], ""),
     )
 
 

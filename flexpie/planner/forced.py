@@ -8,8 +8,8 @@ from flexpie.core.plan import Plan, Segment
 from flexpie.core.scheme import Scheme, single
 from flexpie.planner.candidates import Shares, proportional_shares
 from flexpie.planner.cost import CostModel
+from flexpie.planner.estimator import default_cost_model
 from flexpie.planner.evaluation import evaluate
-from flexpie.planner.physics import PhysicsCostModel
 
 
 def forced_segments(
@@ -34,8 +34,8 @@ def forced_plan(
     shares: Shares | None = None,
     cost_model: CostModel | None = None,
 ) -> Plan:
-    """The plan of `forced_segments` with its predicted costs, by default those of `PhysicsCostModel`."""
-    model = PhysicsCostModel(cluster) if cost_model is None else cost_model
+    """The plan of `forced_segments` with its predicted costs, by default those of `default_cost_model`."""
+    model = default_cost_model(cluster) if cost_model is None else cost_model
     return evaluate(graph, cluster, forced_segments(graph, cluster, scheme, fuse=fuse, shares=shares), model)
 
 

@@ -14,12 +14,12 @@ from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import Fit, exceeding, search_within_budgets
 from flexpie.planner.candidates import all_candidates, share_choices
 from flexpie.planner.cost import CostModel
+from flexpie.planner.estimator import default_cost_model
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.explanation import reason_for
 from flexpie.planner.forced import single_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.occupation import Occupation, Occupations
-from flexpie.planner.physics import PhysicsCostModel
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def make_plan(
     ----------
     scheme: one of `flexpie.core.strategy.STRATEGIES`: ``auto`` searches; the others are `flexpie.planner.baselines`
         and schemes that every layer is forced to.
-    cost_model: predicts times; by default `PhysicsCostModel`.
+    cost_model: predicts times; by default `default_cost_model`: what was learned from traces.
 
     Raises FlexPieError: INVALID_ARGUMENT for an unknown scheme, OUT_OF_MEMORY when no plan fits the budgets.
     """
@@ -55,7 +55,7 @@ def make_plan(
         raise FlexPieError(
             ErrorCode.INVALID_ARGUMENT, f"Unknown scheme '{scheme}'.", f"Choose one of {', '.join(STRATEGIES)}."
         )
-    model = PhysicsCostModel(cluster) if cost_model is None else cost_model
+    model = default_cost_model(cluster) if cost_model is None else cost_model
     occupations = Occupations(cluster, model)
     devices = range(len(cluster.devices))
     alone = [evaluate(graph, cluster, single_segments(graph, len(devices), d), model) for d in devices]
@@ -84,7 +84,7 @@ def plan_given(graph: LayerGraph, cluster: Cluster, plan: Plan, cost_model: Cost
 
     Raises FlexPieError(OUT_OF_MEMORY) when it does not fit the budgets.
     """
-    model = PhysicsCostModel(cluster) if cost_model is None else cost_model
+    model = default_cost_model(cluster) if cost_model is None else cost_model
     devices = len(cluster.devices)
     if over := exceeding(cluster, memory_needs(graph, plan.segments, devices)):
         raise over.error(cluster, "the given plan")

@@ -162,12 +162,13 @@ class LayerSteps:
 
 
 def _signature(graph: LayerGraph, layer: Layer) -> tuple[object, ...]:
-    """Equal for two layers whose parts are equal: same operators, attributes, wiring, shapes and constants."""
+    """Equal for two layers whose parts are equal: operators, attributes, wiring, neighbours, shapes and constants."""
     slots: dict[str, int] = {"": -1}
     operators = tuple(
         (op.op_type, op.domain, op.version, op.opaque, tuple(sorted(op.attributes.items())),
          tuple(slots.setdefault(name, len(slots)) for name in op.inputs),
-         tuple(slots.setdefault(name, len(slots)) for name in op.outputs))
+         tuple(slots.setdefault(name, len(slots)) for name in op.outputs),
+         graph.makers.get(op.inputs[0], "") if op.inputs else "", graph.first_readers.get(op.outputs[0], ""))
         for op in layer.operators
     )  # fmt: skip
     tensors = tuple(

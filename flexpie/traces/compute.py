@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from flexpie.compiler import ImportedModel, Lowered, emit, lower
 from flexpie.compiler.attribution import Owner, node_owners
+from flexpie.compiler.kernels import KERNELS, LONG, NODES_PER_STEP, SHORT, kernel_model
 from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.errors import FlexPieError
 from flexpie.core.graph import LayerGraph
@@ -27,18 +29,111 @@ from flexpie.core.plan import Plan, Segment
 from flexpie.core.rates import DeviceRates
 from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, REPLICATED, Scheme, single
 from flexpie.planner.cost import LayerWork, Work, layer_work
+from flexpie.traces.kernels import scaled_rates
 from flexpie.traces.samples import ComputeSample
 from flexpie.traces.works import configuration_of, work_text
 from flexpie.wire.tensors import NUMPY_DTYPES
-from flexpie.worker.engine import OnnxRuntimeEngine, Port, ProfiledSession
+from flexpie.worker.engine import OnnxRuntimeEngine, Port, ProfiledSession, Session
 
 Array = npt.NDArray[np.float64]
 
-ROUNDS = 10
+ROUNDS = 16
 """Runs of each segment that are timed."""
-WARM_ROUNDS = 2
+QUIET_ROUNDS = 8
+"""Of these, those that count where a companion tells which were the least disturbed."""
+WARM_ROUNDS = 1
 _DRAWN = ((IN_H, 25), (IN_W, 15), (OUT_C, 25), (GRID_2D, 20), (REPLICATED, 5))
 _SINGLE_WEIGHT = 10
+
+
+@dataclass(frozen=True)
+class ProfilerCost:
+    """What onnxruntime's profiler adds to the time of a node that it measures."""
+
+    node_seconds: float
+    tensor_seconds: float
+    """For each tensor that the node reads or writes."""
+
+    def corrected(self, seconds: Array, tensors: Sequence[int]) -> Array:
+        """Times without it, shape [runs, nodes] as given; of a node that does next to nothing a tenth is left."""
+        added = self.node_seconds + self.tensor_seconds * np.array(tensors, dtype=np.float64)
+        return np.maximum(seconds - added, seconds / 10)
+
+
+def measure_profiler(rounds: int = 40) -> ProfilerCost:
+    """Find out on this core: the same small nodes with and without the profiler."""
+    (two, added_two), (four, added_four) = (_added(name, rounds) for name in ("node", "node_of_four"))
+    per_tensor = max(0.0, (added_four - added_two) / (four - two))
+    return ProfilerCost(max(0.0, added_two - two * per_tensor), per_tensor)
+
+
+def _added(kernel: str, rounds: int) -> tuple[int, float]:
+    """Tensors of a node of a kernel, and the seconds that the profiler adds to it."""
+    engine = OnnxRuntimeEngine()
+    sessions = [engine.load(kernel_model(kernel, steps).SerializeToString()) for steps in (SHORT, LONG)]
+    feeds = [np.zeros([length or 1 for length in sessions[0].inputs[0].shape], np.float32)]
+    times = np.array([[_seconds_of(session, feeds) for session in sessions] for _ in range(rounds)])
+    short, long = np.median(times, axis=0)
+    with tempfile.TemporaryDirectory(prefix="flexpie-") as folder:
+        path = Path(folder) / kernel
+        path.write_bytes(kernel_model(kernel, LONG).SerializeToString())
+        profiled = engine.load_profiled(path, Path(folder))
+        for _ in range(rounds):
+            profiled.run(feeds)
+        profile = profiled.finish()
+    middle = len(profile.nodes) // 2
+    nodes = (LONG - SHORT) * NODES_PER_STEP
+    return profile.tensors[middle], float(np.median(profile.seconds[1:])) - float(long - short) / nodes
+
+
+def _seconds_of(session: Session, feeds: Sequence[npt.NDArray[np.float32]]) -> float:
+    start = time.perf_counter()
+    session.run(feeds)
+    return time.perf_counter() - start
+
+
+class Companion:
+    """The calibration kernels, a step of each, run beside what is measured: they tell how fast the device is just now.
+
+    Other work comes and goes, on this machine or, behind virtual machines, on the other hardware thread of a core. It
+    slows convolutions, element-wise operators and copies in unequal measure, as another device would.
+    """
+
+    def __init__(self, threads: int) -> None:
+        engine = OnnxRuntimeEngine(threads)
+        models = {name: kernel_model(name, 1).SerializeToString() for name in KERNELS}
+        self._sessions = {name: engine.load(model) for name, model in models.items()}
+        self._feeds = {
+            name: [np.ones([length or 1 for length in session.inputs[0].shape], np.float32)]
+            for name, session in self._sessions.items()
+        }
+        self.seconds: dict[str, list[float]] = {name: [] for name in KERNELS}
+        """Of each kernel, since the last `reset`."""
+
+    def reset(self) -> None:
+        """Forget what was measured."""
+        self.seconds = {name: [] for name in KERNELS}
+
+    def run(self) -> None:
+        """Every kernel once, with warm caches."""
+        for name, session in self._sessions.items():
+            if name != "dense":  # long enough to warm up by itself
+                session.run(self._feeds[name])
+            self.seconds[name].append(_seconds_of(session, self._feeds[name]))
+
+    def quiet(self, count: int) -> list[int]:
+        """The rounds (`run` is called before the first and after each) in which the device was fastest, ascending."""
+        relative = np.mean([np.array(times) / np.median(times) for times in self.seconds.values()], axis=0)
+        around = np.maximum(relative[:-1], relative[1:])
+        return sorted(np.argsort(around, kind="stable")[:count].tolist())
+
+    def typical(self, rounds: Sequence[int], cpu_share: float, period_seconds: float) -> dict[str, float]:
+        """Seconds of each kernel around some rounds."""
+        around = sorted({index + side for index in rounds for side in (0, 1)})
+        return {
+            name: expected_seconds(np.array(seconds)[around], cpu_share, period_seconds)[0]
+            for name, seconds in self.seconds.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -47,6 +142,7 @@ class MeasuredDevice:
 
     name: str
     rates: DeviceRates
+    profiler: ProfilerCost = ProfilerCost(0.0, 0.0)
     threads: int = 1
     cpu_share: float = 1.0
     """Of its cores; below 1 a quota stops it for the rest of each period."""
@@ -54,6 +150,17 @@ class MeasuredDevice:
     """Of that quota."""
     throttled: AbstractContextManager[object] = dataclasses.field(default_factory=nullcontext)
     """Puts this process under the quota while it is entered: compiling need not be slow. Entered once a launch."""
+    companion: Companion | None = None
+    """Corrects `rates` for each launch."""
+    companion_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What its kernels take when the device has its `rates`."""
+
+    def rates_now(self, rounds: Sequence[int]) -> DeviceRates:
+        """Its rates as they were in some rounds."""
+        if self.companion is None:
+            return self.rates
+        found = self.companion.typical(rounds, self.cpu_share, self.period_seconds)
+        return scaled_rates(self.rates, {name: self.companion_seconds[name] / found[name] for name in KERNELS})
 
 
 def draw_plan(graph: LayerGraph, rng: random.Random) -> Plan:
@@ -78,21 +185,29 @@ def _draw_shares(devices: int, rng: random.Random) -> tuple[float, ...]:
     return tuple(round(rng.uniform(0.3, 3.0), 1) for _ in range(devices))
 
 
-def measure_plan(
-    model: ImportedModel, plan: Plan, index: int, device: MeasuredDevice, launch: str, rounds: int = ROUNDS
-) -> list[ComputeSample]:
-    """Samples of all that the device with this index does in a plan, run here.
+@dataclass(frozen=True)
+class Launch:
+    """One plan of a model, on one of its devices."""
+
+    name: str
+    model: ImportedModel
+    plan: Plan
+    index: int
+    """Of the device in the plan."""
+
+
+def measure(launch: Launch, device: MeasuredDevice, rounds: int = ROUNDS) -> list[ComputeSample]:
+    """Samples of all that a launch's device does, run here.
 
     Segments that the engine refuses with random inputs are left out.
     """
-    lowered = _only(lower(model.graph, plan), index)
-    if lowered.programs[index] is None:
-        return []
     with tempfile.TemporaryDirectory(prefix="flexpie-", dir=_scratch()) as scratch:
-        running = _load(model, lowered, index, device, Path(scratch))
+        running = _load(launch, device.threads, Path(scratch))
         with device.throttled:
-            running = _run(running, rounds)
-        return [sample for item in running for sample in _samples(model.graph, plan, item, device, launch)]
+            running = _run(running, rounds, device.companion)
+        quiet = list(range(rounds)) if device.companion is None else device.companion.quiet(QUIET_ROUNDS)
+        rates = device.rates_now(quiet)
+        return [sample for item in running for sample in _samples(item, device, rates, quiet)]
 
 
 def _only(lowered: Lowered, index: int) -> Lowered:
@@ -111,23 +226,28 @@ def _scratch() -> str | None:
 
 @dataclass(frozen=True)
 class _Running:
+    """A segment of a launch."""
+
+    launch: Launch
     spec: SubgraphSpec
     session: ProfiledSession
     feeds: list[npt.NDArray[np.generic]]
 
 
-def _load(model: ImportedModel, lowered: Lowered, index: int, device: MeasuredDevice, folder: Path) -> list[_Running]:
-    programs, blobs = emit(model, lowered)
-    program = programs[index]
-    assert program is not None
+def _load(launch: Launch, threads: int, folder: Path) -> list[_Running]:
+    lowered = _only(lower(launch.model.graph, launch.plan), launch.index)
+    programs, blobs = emit(launch.model, lowered)
+    program = programs[launch.index]
+    if program is None:
+        return []
     for name, blob in blobs.items():
         (folder / name).write_bytes(blob.open())
-    engine = OnnxRuntimeEngine(device.threads)
+    engine = OnnxRuntimeEngine(threads)
     rng = np.random.default_rng(0)
     running = []
-    for spec, subgraph in zip(lowered.subgraphs[index], program.subgraphs, strict=True):
+    for spec, subgraph in zip(lowered.subgraphs[launch.index], program.subgraphs, strict=True):
         session = engine.load_profiled(folder / subgraph.model.sha256, folder)
-        running.append(_Running(spec, session, [_random(port, rng) for port in session.inputs]))
+        running.append(_Running(launch, spec, session, [_random(port, rng) for port in session.inputs]))
     return running
 
 
@@ -139,13 +259,18 @@ def _random(port: Port, rng: np.random.Generator) -> npt.NDArray[np.generic]:
     return rng.integers(0, 2, shape).astype(dtype)  # fits tokens and masks alike
 
 
-def _run(running: list[_Running], rounds: int) -> list[_Running]:
-    """Run all in turn; returns those that work."""
+def _run(running: list[_Running], rounds: int, companion: Companion | None) -> list[_Running]:
+    """Run all in turn; returns those that work. Inputs are copied first: assembled ones are in the caches, too."""
     for _ in range(WARM_ROUNDS):
         running = [item for item in running if _works(item)]
+    if companion is not None:
+        companion.reset()
+        companion.run()
     for _ in range(rounds):
         for item in running:
-            item.session.run(item.feeds)
+            item.session.run([feed.copy() for feed in item.feeds])
+        if companion is not None:
+            companion.run()
     return running
 
 
@@ -157,23 +282,21 @@ def _works(item: _Running) -> bool:
     return True
 
 
-def _samples(
-    graph: LayerGraph, plan: Plan, item: _Running, device: MeasuredDevice, launch: str
-) -> Iterator[ComputeSample]:
+def _samples(item: _Running, device: MeasuredDevice, rates: DeviceRates, rounds: list[int]) -> Iterator[ComputeSample]:
+    graph = item.launch.model.graph
     profile = item.session.finish()
     owners = node_owners(graph, item.spec, item.session.optimised)
     if tuple(op_type for op_type, _ in owners) != profile.op_types:
         return  # a node has nodes of its own, or runs out of turn: nothing tells whose time this is
-    taken: dict[Owner, list[Array]] = {}
-    for column, (_, owner) in zip(profile.seconds[WARM_ROUNDS:].T, owners, strict=True):
+    seconds = device.profiler.corrected(profile.seconds[WARM_ROUNDS:][rounds], profile.tensors)
+    taken: dict[Owner, list[tuple[float, Array]]] = {}
+    for column, (_, owner) in zip(seconds.T, owners, strict=True):
         if owner is not None:
-            taken.setdefault(owner, []).append(column)
-    segment = _segment_of(graph, plan, item.spec)
-    for owner, columns in taken.items():
-        works = _works_of(graph, item.spec, owner)
-        if works:
-            times = [expected_seconds(column, device.cpu_share, device.period_seconds) for column in columns]
-            yield _sample(device, launch, graph.name, segment.scheme, _place(owner), works, times)
+            taken.setdefault(owner, []).append(expected_seconds(column, device.cpu_share, device.period_seconds))
+    scheme = _segment_of(graph, item.launch.plan, item.spec).scheme
+    for owner, times in taken.items():
+        if works := _works_of(graph, item.spec, owner):
+            yield _sample(device, rates, item, scheme, owner, works, times)
 
 
 def expected_seconds(seconds: Array, cpu_share: float, period_seconds: float) -> tuple[float, Array]:
@@ -196,10 +319,10 @@ def expected_seconds(seconds: Array, cpu_share: float, period_seconds: float) ->
 
 def _sample(
     device: MeasuredDevice,
-    launch: str,
-    model: str,
+    rates: DeviceRates,
+    item: _Running,
     scheme: Scheme,
-    place: str,
+    owner: Owner,
     works: LayerWork,
     times: Sequence[tuple[float, Array]],
 ) -> ComputeSample:
@@ -207,15 +330,16 @@ def _sample(
     by_run = np.sum([runs for _, runs in times], axis=0)
     low, high = np.percentile(by_run, (10, 90))
     return ComputeSample(
-        configuration=configuration_of(place, text),
+        configuration=configuration_of(_place(owner), text),
         device=device.name,
         cpu_share=device.cpu_share,
         threads=device.threads,
-        rates=device.rates,
-        launch=launch,
-        model=model,
+        rates=rates,
+        launch=item.launch.name,
+        model=item.launch.model.graph.name,
         scheme="Single" if scheme.device is not None else str(scheme),
-        place=place,
+        place=_place(owner),
+        position=_position(item, owner),
         op_type=works[0].op_type,
         work=text,
         seconds=sum(typical for typical, _ in times),
@@ -228,6 +352,15 @@ def _sample(
 def _segment_of(graph: LayerGraph, plan: Plan, spec: SubgraphSpec) -> Segment:
     layer = graph.producer[next(name for name in spec.parts[0].operator.outputs if name)]
     return next(segment for segment in plan.segments if segment.first <= layer < segment.stop)
+
+
+def _position(item: _Running, owner: Owner) -> str:
+    if owner.layer is None:
+        return "first" if owner.enters else "last"
+    layer = item.launch.model.graph.layers[owner.layer]
+    first = any(name in layer.consumed for name, _ in item.spec.inputs)
+    last = any(name in layer.produced for name, _ in item.spec.outputs)
+    return "only" if first and last else "first" if first else "last" if last else "inner"
 
 
 def _place(owner: Owner) -> str:

@@ -41,6 +41,17 @@ def computing_rates(seconds: Mapping[str, tuple[float, float]], rates: DeviceRat
     return replace(rates, **found)
 
 
+def scaled_rates(rates: DeviceRates, faster: Mapping[str, float]) -> DeviceRates:
+    """`rates` of a device that is now so many times as fast in each kernel."""
+    return replace(
+        rates,
+        **{
+            name: getattr(rates, name) / faster[kernel] if kernel == "node" else getattr(rates, name) * faster[kernel]
+            for kernel, name in _RATE_OF.items()
+        },
+    )
+
+
 @cache
 def amounts(kernel: str) -> tuple[float, float]:
     """What the short and the long chain of a kernel do, as the planner counts it: floating-point operations, bytes read

@@ -39,6 +39,9 @@ class ComputeSample:
     """How the result of the segment is divided."""
     place: str
     """``layer``; or ``enter`` and ``leave`` for what onnxruntime does to lay out a tensor at a segment's border."""
+    position: str
+    """Of the layer in its segment: ``first`` reads what enters the segment, ``last`` yields what leaves it, ``only``
+    does both, ``inner`` neither."""
     op_type: str
     """Of the layer's main operator."""
     work: str

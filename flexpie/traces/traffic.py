@@ -21,9 +21,19 @@ def exchange_of(sample: ExchangeSample) -> tuple[Cluster, Array]:
     `nbytes` has shape [n + 1, n + 1]. Raises ValueError for texts that this module did not write.
     """
     try:
-        cluster = cluster_from_text(sample.cluster)
-        nbytes = np.array(json.loads(sample.traffic), dtype=np.float64)
+        return exchange_in(cluster_from_text(sample.cluster), sample.traffic)
     except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not an exchange: {error}") from None
+
+
+def exchange_in(cluster: Cluster, traffic: str) -> tuple[Cluster, Array]:
+    """A cluster, and traffic among its devices that `traffic_text` wrote.
+
+    Raises ValueError for a text that it did not write.
+    """
+    try:
+        nbytes = np.array(json.loads(traffic), dtype=np.float64)
+    except (TypeError, RecursionError) as error:
         raise ValueError(f"not an exchange: {error}") from None
     if nbytes.shape != (len(cluster.devices) + 1,) * 2:
         raise ValueError(f"not an exchange: traffic of {nbytes.shape} among {len(cluster.devices)} devices")

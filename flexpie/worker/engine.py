@@ -191,6 +191,8 @@ class Profile:
     """Names, in the order in which they run; onnxruntime makes one up for a node without."""
     op_types: tuple[str, ...]
     """Of the nodes, as onnxruntime runs them: a Conv may have a Relu in it."""
+    tensors: tuple[int, ...]
+    """How many each node reads and writes: the profiler writes down their shapes while its clock runs."""
     seconds: Array
     """Shape [runs, nodes]."""
 
@@ -222,6 +224,10 @@ class ProfiledSession:
         return Profile(
             nodes=tuple(event["name"].removesuffix(_KERNEL) for event in ran[:count]),
             op_types=tuple(event["args"]["op_name"] for event in ran[:count]),
+            tensors=tuple(
+                len(event["args"]["input_type_shape"]) + len(event["args"]["output_type_shape"])
+                for event in ran[:count]
+            ),
             seconds=seconds.reshape(runs, count),
         )
 

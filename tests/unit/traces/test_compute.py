@@ -11,7 +11,16 @@ import pytest
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.rates import REFERENCE_RATES
 from flexpie.core.scheme import IN_H
-from flexpie.traces.compute import MeasuredDevice, draw_plan, expected_seconds, measure_plan
+from flexpie.traces.compute import (
+    Companion,
+    Launch,
+    MeasuredDevice,
+    ProfilerCost,
+    draw_plan,
+    expected_seconds,
+    measure,
+    measure_profiler,
+)
 from flexpie.traces.works import configuration_of, work_from_text
 from tests.unit.planner.graphs import GraphWriter
 from tests.unit.traces.residual import residual_model
@@ -23,7 +32,7 @@ def test_every_layer_and_border_of_a_segment_gets_a_sample() -> None:
     model = residual_model()
     layers = len(model.graph.layers)
     plan = Plan(model.graph.signature, ("a", "b"), (Segment(0, layers, IN_H, (1.0, 1.0)),))
-    samples = measure_plan(model, plan, 0, DEVICE, "launch", rounds=3)
+    samples = measure(Launch("launch", model, plan, 0), DEVICE, rounds=3)
     places = Counter(sample.place for sample in samples)
     assert places == {"layer": layers, "enter": 1, "leave": 1}
     assert {sample.scheme for sample in samples} == {"InH"}
@@ -33,15 +42,18 @@ def test_every_layer_and_border_of_a_segment_gets_a_sample() -> None:
         assert sample.op_type == works[0].op_type
         assert sample.repeats == 3
         assert 0 < sample.seconds_p10 <= sample.seconds_p90
-    last = work_from_text(samples[-2].work if samples[-1].place != "layer" else samples[-1].work)
-    assert last[0].outputs == ((1, 16, 8, 16),)
-    assert last[0].cut == (False, False, True, False)
+    by_position = {sample.position: work_from_text(sample.work) for sample in samples if sample.place == "layer"}
+    assert set(by_position) == {"first", "inner", "last"}
+    assert by_position["last"][0].outputs == ((1, 16, 8, 16),)
+    assert by_position["last"][0].cut == (False, False, True, False)
+    assert by_position["first"][0].fed_by == ""
+    assert by_position["last"][0].fed_by == "Relu"
 
 
 def test_a_device_without_share_measures_nothing() -> None:
     model = residual_model()
     plan = Plan(model.graph.signature, ("a", "b"), (Segment(0, len(model.graph.layers), IN_H, (1.0, 0.0)),))
-    assert measure_plan(model, plan, 1, DEVICE, "launch") == []
+    assert measure(Launch("launch", model, plan, 1), DEVICE) == []
 
 
 def test_drawn_plans_cover_all_layers_in_order() -> None:
@@ -74,3 +86,43 @@ def test_a_long_node_under_a_quota_takes_what_it_takes() -> None:
     seconds = np.array([9.8e-3, 10.2e-3, 10.0e-3])  # 2 ms of computing
     typical, _ = expected_seconds(seconds, 0.2, 0.005)
     assert typical == pytest.approx(10e-3)
+
+
+def test_a_companion_tells_which_rounds_were_quiet() -> None:
+    companion = Companion(1)
+    companion.seconds = {"dense": [1.0, 1.0, 5.0, 1.0, 1.1], "node": [1.0, 1.0, 5.0, 1.0, 1.1]}
+    assert companion.quiet(2) == [0, 3]  # rounds 1 and 2 have the disturbance at one of their ends
+    assert companion.typical([0], 1.0, 0.005) == {"dense": 1.0, "node": 1.0}
+    assert companion.typical([2, 3], 1.0, 0.005)["dense"] == pytest.approx(1.1)
+
+
+def test_rates_are_corrected_by_the_companion() -> None:
+    companion = Companion(1)
+    taken = dict.fromkeys(companion.seconds, 2.0)
+    device = MeasuredDevice("d0", REFERENCE_RATES, companion=companion, companion_seconds=taken)
+    companion.seconds = {name: [4.0, 4.0] for name in taken}
+    assert device.rates_now([0]).dense_flops_per_second == REFERENCE_RATES.dense_flops_per_second / 2
+    assert device.rates_now([0]).node_seconds == REFERENCE_RATES.node_seconds * 2
+    assert device.rates_now([0]).send_seconds == REFERENCE_RATES.send_seconds
+
+
+def test_a_launch_with_a_companion_keeps_its_quiet_rounds() -> None:
+    model = residual_model()
+    plan = Plan(model.graph.signature, ("a",), (Segment(0, len(model.graph.layers), IN_H, (1.0,)),))
+    companion = Companion(1)
+    device = MeasuredDevice("d0", REFERENCE_RATES, companion=companion, companion_seconds=dict.fromkeys(
+        companion.seconds, 1e-4))  # fmt: skip
+    samples = measure(Launch("launch", model, plan, 0), device, rounds=10)
+    assert {sample.repeats for sample in samples} == {8}
+    assert all(len(times) == 11 for times in companion.seconds.values())
+
+
+def test_the_profiler_s_own_time_is_taken_off() -> None:
+    cost = ProfilerCost(1e-6, 0.5e-6)
+    seconds = np.array([[10e-6, 2e-6]])
+    assert cost.corrected(seconds, (4, 2)) == pytest.approx(np.array([[7e-6, 0.2e-6]]))
+
+
+def test_the_profiler_takes_microseconds() -> None:
+    cost = measure_profiler(rounds=5)
+    assert 0 < cost.node_seconds + 2 * cost.tensor_seconds < 1e-3

@@ -18,6 +18,7 @@ def compute_sample(configuration: str = "c0", device: str = "d0", seconds: float
         model="resnet18",
         scheme="InH",
         place="layer",
+        position="inner",
         op_type="Conv",
         work='[["Conv",57802752,348160,200704,147456,[[1,64,16,56]],[[1,64,14,56]],[3,3],[1,1],1,false,"float32",[]]]',
         seconds=seconds,
