@@ -80,7 +80,10 @@ class RayRunner:
     def _next(self, running: list[Any]) -> Any:
         """Wait for the first task that is done."""
         (done,), running[:] = self._ray.wait(running, num_returns=1)
-        return self._ray.get(done)
+        try:
+            return self._ray.get(done)
+        except FlexPieError as error:  # Ray wraps it, and keeps it as the cause
+            raise getattr(error, "cause", error) from None
 
 
 def _ray() -> Any:
