@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flexpie.core.cluster import Cluster
+from flexpie.core.rates import DeviceRates
 from flexpie.planner.cost import Array, CostModel, LayerWork, MessageCosts
 from flexpie.planner.estimator.exchanges import FEATURES as EXCHANGE_FEATURES
 from flexpie.planner.estimator.exchanges import ExchangeFeatures, predict_exchanges
@@ -51,8 +52,8 @@ class LearnedCostModel:
         self._rates = [device.rates for device in cluster.devices]
         self._physics = PhysicsCostModel(cluster)
         self._exchanges = ExchangeFeatures(cluster)
-        self._asked: tuple[LayerWork, ...] = ()
-        self._described: Array = describe(())
+        self._known: dict[DeviceRates, dict[LayerWork, float]] = {rates: {} for rates in self._rates}
+        """Seconds of each work that a device with these rates was asked for: a planner asks again and again."""
 
     @property
     def messages(self) -> MessageCosts:
@@ -65,16 +66,17 @@ class LearnedCostModel:
         return self._physics.twins
 
     def compute_seconds(self, device: int, works: Sequence[LayerWork]) -> Array:
-        """Seconds of each layer's part on a device; see `flexpie.planner.cost.CostModel`.
+        """Seconds of each layer's part on a device; see `flexpie.planner.cost.CostModel`."""
+        rates = self._rates[device]
+        known = self._known[rates]
+        fresh = [work for work in dict.fromkeys(works) if work not in known]
+        known.update(zip(fresh, self._predicted(rates, fresh).tolist(), strict=True))
+        return np.array([known[work] for work in works], dtype=np.float64)
 
-        A planner asks for the same works on one device after another: they are described once.
-        """
-        if len(works) != len(self._asked) or any(new is not old for new, old in zip(works, self._asked, strict=True)):
-            self._asked = tuple(works)
-            self._described = describe(works)
-        speeds = speeds_of(self._rates[device])
-        factor = np.exp(self._estimators.compute.predict(tree_features(self._described, speeds)))
-        seconds: Array = base_seconds(self._described, speeds) * factor
+    def _predicted(self, rates: DeviceRates, works: Sequence[LayerWork]) -> Array:
+        described, speeds = describe(works), speeds_of(rates)
+        factor = np.exp(self._estimators.compute.predict(tree_features(described, speeds)))
+        seconds: Array = base_seconds(described, speeds) * factor
         return seconds
 
     def exchange_seconds(self, nbytes: Array) -> Array:

@@ -7,6 +7,7 @@ or smaller than anything that was measured.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,7 +65,8 @@ _BLOCK = 8
 
 def describe(works: Sequence[LayerWork]) -> Array:
     """One row for each layer's part: `WORK_FEATURES`, then amounts for physics; shape [len(works), columns]."""
-    return np.array([_row(work) for work in works], dtype=np.float64).reshape(len(works), _COLUMNS)
+    cells = itertools.chain.from_iterable(map(_row, works))
+    return np.fromiter(cells, np.float64, len(works) * _COLUMNS).reshape(len(works), _COLUMNS)
 
 
 _COLUMNS = len(WORK_FEATURES) + len(_AMOUNTS)

@@ -17,7 +17,7 @@ Labels = npt.NDArray[np.object_]
 Mask = npt.NDArray[np.bool_]
 
 FOLDS = 5
-TREES = 400
+TREES = 250
 PARAMETERS = {
     "objective": "regression_l1",
     "learning_rate": 0.1,
