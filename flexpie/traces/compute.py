@@ -26,10 +26,10 @@ from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.errors import FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
-from flexpie.core.rates import DeviceRates
+from flexpie.core.rates import REFERENCE_RATES, DeviceRates
 from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, REPLICATED, Scheme, single
 from flexpie.planner.cost import LayerWork, Work, layer_work
-from flexpie.traces.kernels import scaled_rates
+from flexpie.traces.kernels import computing_rates, scaled_rates
 from flexpie.traces.samples import ComputeSample
 from flexpie.traces.works import configuration_of, work_text
 from flexpie.wire.tensors import NUMPY_DTYPES
@@ -161,6 +161,34 @@ class MeasuredDevice:
             return self.rates
         found = self.companion.typical(rounds, self.cpu_share, self.period_seconds)
         return scaled_rates(self.rates, {name: self.companion_seconds[name] / found[name] for name in KERNELS})
+
+
+def this_device(name: str, threads: int = 1, rounds: int = 30) -> MeasuredDevice:
+    """This machine as a device: its rates, its companion, and what the profiler takes on it.
+
+    Of `rounds` runs of each kernel the lower quartile counts: nothing makes a run faster than it is.
+    """
+    engine = OnnxRuntimeEngine(threads)
+    chains = {
+        kernel: [engine.load(kernel_model(kernel, steps).SerializeToString()) for steps in (SHORT, LONG)]
+        for kernel in KERNELS
+    }
+    companion = Companion(threads)
+    times: dict[str, list[list[float]]] = {kernel: [] for kernel in KERNELS}
+    for _ in range(rounds):
+        for kernel, sessions in chains.items():
+            feeds = [np.ones([length or 1 for length in sessions[0].inputs[0].shape], np.float32)]
+            times[kernel].append([_seconds_of(session, feeds) for session in sessions])
+        companion.run()
+    quartiles = {kernel: np.percentile(pairs, 25, axis=0) for kernel, pairs in times.items()}
+    return MeasuredDevice(
+        name,
+        computing_rates({kernel: (short, long) for kernel, (short, long) in quartiles.items()}, REFERENCE_RATES),
+        measure_profiler(),
+        threads,
+        companion=companion,
+        companion_seconds={kernel: float(np.percentile(found, 25)) for kernel, found in companion.seconds.items()},
+    )
 
 
 def draw_plan(graph: LayerGraph, rng: random.Random) -> Plan:

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from flexpie.compiler.kernels import KERNELS
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.rates import REFERENCE_RATES
 from flexpie.core.scheme import IN_H
@@ -20,6 +21,7 @@ from flexpie.traces.compute import (
     expected_seconds,
     measure,
     measure_profiler,
+    this_device,
 )
 from flexpie.traces.works import configuration_of, work_from_text
 from tests.unit.planner.graphs import GraphWriter
@@ -126,3 +128,10 @@ def test_the_profiler_s_own_time_is_taken_off() -> None:
 def test_the_profiler_takes_microseconds() -> None:
     cost = measure_profiler(rounds=5)
     assert 0 < cost.node_seconds + 2 * cost.tensor_seconds < 1e-3
+
+
+def test_this_machine_is_a_device_with_rates_of_its_own() -> None:
+    device = this_device("here", rounds=2)
+    assert set(device.companion_seconds) == set(KERNELS)
+    assert 1e7 < device.rates.dense_flops_per_second < 1e14
+    assert device.rates.send_seconds == REFERENCE_RATES.send_seconds  # nothing here tells what messages cost
