@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from flexpie.compiler import ImportedModel, import_model
-from flexpie.compiler.kernels import KERNELS, LONG, SHORT, kernel_model
-from flexpie.core.rates import REFERENCE_RATES
-from flexpie.traces.compute import Companion, Launch, MeasuredDevice, draw_plan, measure, measure_profiler
-from flexpie.traces.kernels import computing_rates
+from flexpie.traces.compute import Launch, MeasuredDevice, draw_plan, measure, this_device
 from flexpie.traces.samples import ComputeSample
-from flexpie.worker.engine import OnnxRuntimeEngine
-
-KERNEL_ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -73,29 +63,4 @@ def _model(path: Path, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Impor
 @lru_cache(maxsize=1)
 def _device(name: str, threads: int) -> MeasuredDevice:
     """This machine, measured once by each process."""
-    companion = Companion(threads)
-    for _ in range(KERNEL_ROUNDS):
-        companion.run()
-    typical = companion.typical(range(KERNEL_ROUNDS - 1), 1.0, 0.005)
-    companion.reset()
-    rates = computing_rates(_kernel_seconds(threads), REFERENCE_RATES)
-    return MeasuredDevice(name, rates, measure_profiler(), threads, companion=companion, companion_seconds=typical)
-
-
-def _kernel_seconds(threads: int) -> dict[str, tuple[float, float]]:
-    """Seconds of a run of each kernel's short and of its long chain."""
-    engine = OnnxRuntimeEngine(threads)
-    found = {}
-    for kernel in KERNELS:
-        seconds = []
-        for steps in (SHORT, LONG):
-            session = engine.load(kernel_model(kernel, steps).SerializeToString())
-            feeds = [np.ones([length or 1 for length in port.shape], np.float32) for port in session.inputs]
-            times = []
-            for _ in range(KERNEL_ROUNDS):
-                start = time.perf_counter()
-                session.run(feeds)
-                times.append(time.perf_counter() - start)
-            seconds.append(statistics.median(times[2:]))
-        found[kernel] = (seconds[0], seconds[1])
-    return found
+    return this_device(name, threads)
