@@ -15,7 +15,8 @@ from flexpie.core.program import DeviceProgram
 from flexpie.planner.comparison import Comparison, compare
 from flexpie.planner.estimator import default_cost_model
 from flexpie.planner.plan_file import plan_from_json, plan_to_json
-from flexpie.planner.planning import PlanningResult, make_plan, plan_given
+from flexpie.planner.planning import PlanningResult, plan_given
+from flexpie.planner.rooms import plan_with_room
 from flexpie.planner.simulation import Simulation, simulate
 
 
@@ -43,10 +44,18 @@ def import_file(
     return model if twin is None else share_weights(model, twin)
 
 
-def plan_model(model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> PlanningResult:
-    """Layer graph and cluster → plan."""
+def plan_model(
+    model: ImportedModel,
+    cluster: Cluster,
+    scheme: str = "auto",
+    objective: str = "latency",
+    siblings: Sequence[ImportedModel] = (),
+) -> PlanningResult:
+    """Layer graph and cluster → plan; where devices have memory limits, one that leaves room for the plans of
+    `siblings`, if there is one."""
     with _rare_garbage_collection():
-        return make_plan(model.graph, cluster, scheme=scheme)
+        graphs = [sibling.graph for sibling in siblings]
+        return plan_with_room(model.graph, graphs, cluster, scheme=scheme, objective=objective)
 
 
 def read_plan(text: str, model: ImportedModel, cluster: Cluster) -> Plan:

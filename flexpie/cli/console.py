@@ -17,6 +17,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import click
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.plan import OBJECTIVES, Objective
 from flexpie.core.strategy import AUTO, BASELINES
 
 EXIT_DIFFERENT = 1
@@ -219,6 +220,12 @@ def profiles_of(
 scheme_option = click.option(
     "--scheme", default=AUTO, show_default=True, type=click.Choice([AUTO, *BASELINES]),
     help="Do as this strategy does instead of searching for the best plan.",
+)  # fmt: skip
+
+objective_option = click.option(
+    "--objective", default=Objective.LATENCY.value, show_default=True, type=click.Choice(OBJECTIVES),
+    help="What the plan is to be best at: the time of one request, requests per second with many in flight, or the "
+    "memory of the device that needs most of its own.",
 )  # fmt: skip
 
 master_option = click.option(

@@ -13,6 +13,7 @@ from flexpie.cli.console import (
     counted,
     json_option,
     master_option,
+    objective_option,
     print_json,
     profile_option,
     profiles_of,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @master_option
 @click.option("--name", help="Name to serve it under; default: the file's.")
 @scheme_option
+@objective_option
 @click.option(
     "--plan",
     "plan_path",
@@ -47,6 +49,7 @@ def load(
     address: str,
     name: str | None,
     scheme: str,
+    objective: str,
     plan_path: Path | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     profiles: tuple[dict[str, tuple[int, ...]], ...],
@@ -65,6 +68,7 @@ def load(
             profiles=wanted,
             scheme=scheme,
             plan=given,
+            objective=objective,
             timeout=timeout,
             on_progress=shown.show,
         )
@@ -78,7 +82,9 @@ def load(
         click.echo(
             f"{info.name}{which} is {info.state} on {', '.join(profile.devices)}: "
             f"{counted(len(profile.segments), 'segment')}, predicted {profile.predicted_seconds * 1e3:.1f} ms "
-            f"(best single device {profile.single_device_seconds * 1e3:.1f} ms), "
+            f"(best single device {profile.single_device_seconds * 1e3:.1f} ms"
+            f"{'' if profile.single_device_fits else ', but lacks the memory'}; "
+            f"with many requests in flight {profile.requests_per_second:.3g} requests/s), "
             f"pushed {profile.pushed_bytes / 1e6:.1f} MB{f'; {profile.remark}' if profile.remark else ''}"
         )
 
@@ -95,6 +101,8 @@ def _summary(info: ModelInfo | ProfileInfo) -> dict[str, object]:
         "segments": len(info.segments),
         "predicted_seconds": info.predicted_seconds,
         "single_device_seconds": info.single_device_seconds,
+        "single_device_fits": info.single_device_fits,
+        "requests_per_second": info.requests_per_second,
         "pushed_bytes": info.pushed_bytes,
         "resident_bytes": dict(info.resident_bytes),
         "remark": info.remark,

@@ -10,6 +10,7 @@ import click
 
 from flexpie.cli.console import (
     json_option,
+    objective_option,
     print_json,
     profile_option,
     profiles_of,
@@ -17,6 +18,7 @@ from flexpie.cli.console import (
     scheme_option,
     shape_option,
 )
+from flexpie.core.plan import Objective
 from flexpie.core.strategy import AUTO
 from flexpie.wire.plan_files import read_plan_text
 
@@ -32,6 +34,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--cluster", "cluster_path", required=True, type=click.Path(path_type=Path), help="Cluster file.")
 @scheme_option
+@objective_option
 @shape_option
 @profile_option
 @click.option("--plan", "plan_path", type=_FILE, help="Explain the plan of this file instead of searching for one.")
@@ -44,6 +47,7 @@ def plan(
     model: Path,
     cluster_path: Path,
     scheme: str,
+    objective: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     profiles: tuple[dict[str, tuple[int, ...]], ...],
     plan_path: Path | None,
@@ -68,7 +72,7 @@ def plan(
     summaries: list[dict[str, Any]] = []
     for profile in wanted:
         imported = pipeline.import_file(model, profile)
-        report = _report(imported, cluster, scheme, given, compare)
+        report = _report(imported, cluster, scheme, objective, given, compare)
         if output is not None:
             output.write_text(pipeline.write_plan(imported, cluster, report.result.plan), encoding="utf-8")
         if page is not None:
@@ -91,19 +95,21 @@ def _check_options(profiles: int, scheme: str, plan_path: Path | None, output: P
             raise click.UsageError(f"{name} is for one plan, and each profile has its own; give one profile")
 
 
-def _report(imported: ImportedModel, cluster: Cluster, scheme: str, given: str | None, compare: bool) -> Report:
+def _report(
+    imported: ImportedModel, cluster: Cluster, scheme: str, objective: str, given: str | None, compare: bool
+) -> Report:
     from flexpie import pipeline
     from flexpie.cli.plan_report import Report
 
     start = time.perf_counter()
     if given is None:
-        result = pipeline.plan_model(imported, cluster, scheme)
+        result = pipeline.plan_model(imported, cluster, scheme, objective)
     else:
         result = pipeline.predict_plan(imported, cluster, pipeline.read_plan(given, imported, cluster))
     seconds = time.perf_counter() - start
     comparison = None
     if compare:
-        searched = given is None and scheme == AUTO
+        searched = given is None and scheme == AUTO and objective == Objective.LATENCY.value
         others = [] if searched else [pipeline.plan_model(imported, cluster).plan]
         comparison = pipeline.compare_plan(imported, cluster, result.plan, others)
     simulation = pipeline.simulate_plan(imported, cluster, result.plan)

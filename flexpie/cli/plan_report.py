@@ -60,6 +60,9 @@ def plan_summary(report: Report) -> dict[str, Any]:
         "requests_per_second": result.occupation.requests_per_second,
         "busiest": result.occupation.busiest(plan.devices),
         "single_device_seconds": result.single_device.predicted_seconds,
+        "single_device_fits": result.single_device_fits,
+        "objective": result.objective.value,
+        "gap": result.gap,
         "exact": result.exact,
         "search_seconds": report.search_seconds,
         "gather_seconds": plan.gather_seconds,
@@ -135,7 +138,8 @@ def sentences(report: Report) -> list[str]:
     plan = result.plan
     lines = [
         f"Predicted: {milliseconds(plan.predicted_seconds)}; the best single device alone: "
-        f"{milliseconds(result.single_device.predicted_seconds)}. Planned in {report.search_seconds:.2f} s.",
+        f"{milliseconds(result.single_device.predicted_seconds)}"
+        f"{'' if result.single_device_fits else ' (it lacks the memory)'}. Planned in {report.search_seconds:.2f} s.",
         f"With many requests in flight: {result.occupation.requests_per_second:.3g} requests/s, limited by "
         f"{result.occupation.busiest(plan.devices)}.",
     ]

@@ -96,11 +96,14 @@ class AsyncClient:
         timeout: float | None = messages.LOAD_TIMEOUT_SECONDS,
         profiles: Sequence[Shapes] | None = None,
         plan: str | None = None,
+        objective: str = "latency",
     ) -> ModelInfo:
         """See `flexpie.Client.load`. A cancelled call leaves nothing of the model behind."""
         file = Path(path)
         try:
-            requests = await asyncio.to_thread(messages.load_requests, file, name, input_shapes, scheme, profiles, plan)
+            requests = await asyncio.to_thread(
+                messages.load_requests, file, name, input_shapes, scheme, profiles, plan, objective
+            )
         except OSError as error:
             raise messages.unreadable(file, error) from error
         with self._errors(timeout):

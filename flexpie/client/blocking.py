@@ -96,20 +96,22 @@ class Client:
         timeout: float | None = messages.LOAD_TIMEOUT_SECONDS,
         profiles: Sequence[Shapes] | None = None,
         plan: str | None = None,
+        objective: str = "latency",
     ) -> ModelInfo:
         """Upload an ONNX file with its external data, have it deployed, and return when it is ready.
 
         Without `name` it is served under the file's name. `input_shapes` gives the shapes that the file leaves open;
         `profiles` instead of it gives several sets of them, such as ``[{"x": (1, 64)}, {"x": (4, 64)}]``: each has a
         plan of its own, and a request's shapes choose among them. `plan` is the text of a plan file to deploy instead
-        of searching for a plan.
+        of searching for a plan. `objective` says what the plans are to be best at: the "latency" of one request,
+        "throughput" with many requests in flight, or least "memory" on each device.
 
         Raises FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL, INVALID_SHAPE, INVALID_ARGUMENT, INVALID_PLAN,
         MODEL_EXISTS, OUT_OF_MEMORY, TOO_LARGE.
         """
         file = Path(path)
         try:
-            requests = messages.load_requests(file, name, input_shapes, scheme, profiles, plan)
+            requests = messages.load_requests(file, name, input_shapes, scheme, profiles, plan, objective)
         except OSError as error:
             raise messages.unreadable(file, error) from error
         with self._errors(timeout):

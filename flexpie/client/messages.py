@@ -99,6 +99,7 @@ def load_requests(
     scheme: str,
     profiles: Sequence[Shapes] | None = None,
     plan: str | None = None,
+    objective: str = "latency",
 ) -> Iterator[master_pb2.LoadRequest]:
     """The messages that upload a model with its external data, file by file.
 
@@ -117,6 +118,7 @@ def load_requests(
         total_bytes=total,
         profiles=[master_pb2.Profile(input_shapes=_shapes(profile)) for profile in profiles or ()],
         plan=plan,
+        objective=objective,
     )
     return _upload(spec, files)
 

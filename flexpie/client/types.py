@@ -56,6 +56,10 @@ class ProfileInfo:
     """What the deployment takes of each device's memory."""
     remark: str
     """What there is to say about its plan, such as that it is not the one that was given."""
+    requests_per_second: float
+    """Predicted, with many requests in flight."""
+    single_device_fits: bool
+    """Whether the best device has the memory to serve alone."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class ModelInfo:
     outputs: tuple[TensorInfo, ...]
     """A length that differs between profiles, or depends on the data, is -1."""
     deployment_id: str
-    """Of the first profile, and so are `segments`, `predicted_seconds` and `single_device_seconds`."""
+    """Of the first profile; so are `segments` and all that is predicted."""
     segments: tuple[SegmentInfo, ...]
     predicted_seconds: float
     single_device_seconds: float
@@ -87,6 +91,12 @@ class ModelInfo:
     """One or more."""
     remark: str
     """What there is to say about the plan, such as that it is not the one that was given."""
+    requests_per_second: float
+    """Predicted, with many requests in flight."""
+    single_device_fits: bool
+    """Whether the best device has the memory to serve alone."""
+    objective: str
+    """What the plans are to be best at: "latency", "throughput" or "memory"."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,9 @@ def model_from_proto(message: master_pb2.ModelInfo) -> ModelInfo:
         resident_bytes=dict(message.resident_bytes),
         profiles=profiles,
         remark=message.remark,
+        requests_per_second=message.requests_per_second,
+        single_device_fits=not message.single_device_lacks_memory,
+        objective=message.objective,
     )
 
 
@@ -172,6 +185,8 @@ def _profile_from_proto(message: master_pb2.ProfileInfo | master_pb2.ModelInfo) 
         pushed_bytes=message.pushed_bytes,
         resident_bytes=dict(message.resident_bytes),
         remark=message.remark,
+        requests_per_second=message.requests_per_second,
+        single_device_fits=not message.single_device_lacks_memory,
     )
 
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flexpie.core.scheme import Scheme, single
+
+
+class Objective(enum.Enum):
+    """What a plan is to be best at."""
+
+    LATENCY = "latency"
+    """The time of one request."""
+    THROUGHPUT = "throughput"
+    """Requests per second, with many in flight."""
+    MEMORY = "memory"
+    """The largest part of its memory that any device needs, or its bytes where no device has a limit."""
+
+
+OBJECTIVES = tuple(item.value for item in Objective)
 
 
 @dataclass(frozen=True)

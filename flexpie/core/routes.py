@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
-from flexpie.core.cluster import Cluster, Topology
+from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 
@@ -58,22 +60,31 @@ def all_ways(cluster: Cluster) -> Mapping[tuple[int, int], tuple[int, ...]]:
 
     Raises FlexPieError(INVALID_CLUSTER) where no way leads from a device to another.
     """
-    master = len(cluster.devices)
+    names = tuple(device.name for device in cluster.devices)
+    return _all_ways(names, cluster.topology, cluster.center, cluster.missing)
+
+
+@lru_cache(maxsize=16)  # every plan that is evaluated asks for those of its cluster
+def _all_ways(
+    names: tuple[str, ...], topology: Topology, center: str | None, missing: frozenset[tuple[str, str]]
+) -> Mapping[tuple[int, int], tuple[int, ...]]:
+    devices = tuple(Device(name, "") for name in names)
+    cluster = Cluster(devices, Link(1.0, 0.0), topology, center=center, missing=missing)
+    master = len(names)
     found: dict[tuple[int, int], tuple[int, ...]] = {}
     for source in range(master):
         ways = ways_from(cluster, source)
         for destination in range(master):
             if destination not in ways:
-                start, end = cluster.devices[source].name, cluster.devices[destination].name
                 raise FlexPieError(
                     ErrorCode.INVALID_CLUSTER,
-                    f"No way leads from {start} to {end}.",
+                    f"No way leads from {names[source]} to {names[destination]}.",
                     "Take devices that reach one another, or give the cluster a link between them.",
                 )
             if source != destination:
                 found[source, destination] = ways[destination]
         found[source, master], found[master, source] = (source, master), (master, source)
-    return found
+    return MappingProxyType(found)
 
 
 def relayed_ways(cluster: Cluster) -> tuple[tuple[int, ...], ...]:

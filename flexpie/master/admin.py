@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.plan import OBJECTIVES, Objective
 from flexpie.core.strategy import AUTO, STRATEGIES
 from flexpie.master.cluster_file import MAX_PROFILES, NAME_RULE, ModelEntry, Shapes, is_name
 from flexpie.master.master import Master
@@ -152,9 +153,14 @@ def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
         raise FlexPieError(
             ErrorCode.INVALID_ARGUMENT, f"Unknown scheme {scheme!r}.", f"Choose one of {', '.join(STRATEGIES)}."
         )
+    objective = spec.objective or Objective.LATENCY.value
+    if objective not in OBJECTIVES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Unknown objective {objective!r}.", f"Choose one of {', '.join(OBJECTIVES)}."
+        )
     name = spec.name or PurePosixPath(upload.model_path.name).stem
     _check_name(name)
-    return ModelEntry(name, upload.model_path, _profiles(spec), scheme, plan=_plan(spec, scheme))
+    return ModelEntry(name, upload.model_path, _profiles(spec), scheme, _plan(spec, scheme), objective)
 
 
 def _plan(spec: master_pb2.LoadSpec, scheme: str) -> str:

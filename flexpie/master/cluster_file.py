@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.plan import OBJECTIVES, Objective
 from flexpie.core.routes import groups, ways_from
 from flexpie.core.strategy import AUTO, STRATEGIES
 from flexpie.master import quantities
@@ -47,6 +48,8 @@ class ModelEntry:
     """One of `STRATEGIES`."""
     plan: str = ""
     """Text of the plan file to deploy instead of searching for a plan; empty for none."""
+    objective: str = Objective.LATENCY.value
+    """What the plans are to be best at, one of `flexpie.core.plan.OBJECTIVES`."""
 
     def describe(self, profile: int) -> str:
         """A profile as users write it, such as ``input=1x3x224x224``."""
@@ -78,7 +81,7 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False, with_ca
         content = _Content.model_validate(source.value)
     except ValidationError as error:
         raise _invalid(source, [_mistake(source, item) for item in error.errors()]) from None
-    mistakes = [*_duplicates(content), *_wrong_center(content), *_wrong_links(content), *_wrong_profiles(content)]
+    mistakes = [*_duplicates(content), *_wrong_center(content), *_wrong_links(content), *_wrong_models(content)]
     mistakes += _unreachable(content) if not mistakes else []
     models = tuple(_entry(source, model) for model in content.models)
     plans = {at: _path(source, model.plan) for at, model in enumerate(content.models) if model.plan is not None}
@@ -191,6 +194,7 @@ class _Model(_Table):
     profiles: Annotated[list[_Shapes], Field(min_length=1, max_length=MAX_PROFILES)] | None = None
     scheme: Annotated[str, _parsed(_one_of(*STRATEGIES))] = AUTO
     plan: Annotated[str, Field(min_length=1)] | None = None
+    objective: Annotated[str, _parsed(_one_of(*OBJECTIVES))] = Objective.LATENCY.value
 
 
 class _Content(_Table):
@@ -274,11 +278,13 @@ def _duplicate_models(models: Iterable[ModelEntry]) -> list[_Mistake]:
     return found
 
 
-def _wrong_profiles(content: _Content) -> list[_Mistake]:
+def _wrong_models(content: _Content) -> list[_Mistake]:
     found: list[_Mistake] = []
     for at, model in enumerate(content.models):
         if model.plan is not None and model.scheme != AUTO:
             found.append((("models", at, "plan"), "expected either a scheme or a plan, found both", None))
+        if model.scheme != AUTO and model.objective != Objective.LATENCY.value:
+            found.append((("models", at, "objective"), f"expected only with the scheme {AUTO}", model.objective))
         if model.profiles is None:
             continue
         if model.plan is not None and len(model.profiles) > 1:
@@ -360,7 +366,7 @@ def _entry(source: YamlSource, model: _Model) -> ModelEntry:
     path = _path(source, model.path)
     profiles = model.profiles or [model.input_shapes or {}]
     shapes = tuple({name: tuple(shape) for name, shape in profile.items()} for profile in profiles)
-    return ModelEntry(model.name or path.stem, path, shapes, model.scheme)
+    return ModelEntry(model.name or path.stem, path, shapes, model.scheme, objective=model.objective)
 
 
 def _cluster(content: _Content) -> Cluster:

@@ -62,8 +62,15 @@ class Pipeline(Protocol):
     ) -> ImportedModel:
         """ONNX file → layer graph; `twin` is the same file with other input shapes, to share weights with."""
 
-    def plan_model(self, model: ImportedModel, cluster: Cluster, scheme: str = "auto") -> PlanningResult:
-        """Layer graph and cluster → plan."""
+    def plan_model(
+        self,
+        model: ImportedModel,
+        cluster: Cluster,
+        scheme: str = "auto",
+        objective: str = "latency",
+        siblings: Sequence[ImportedModel] = (),
+    ) -> PlanningResult:
+        """Layer graph and cluster → plan that leaves room for the siblings' where it can."""
 
     def read_plan(self, text: str, model: ImportedModel, cluster: Cluster) -> Plan:
         """Text of a plan file → plan."""
@@ -107,12 +114,13 @@ class Deployer:
 
         `memory` is the limit in bytes that workers say they have. Raises FlexPieError when a stage fails.
         """
-        model = (await self._import(start))[start.profile]
+        models = await self._import(start)
         with _about_profile(start.entry, start.profile):
-            return await self._deploy(start, model, usable_cluster(self.cluster, start, memory))
+            return await self._deploy(start, models, usable_cluster(self.cluster, start, memory))
 
-    async def _deploy(self, start: StartDeployment, model: ImportedModel, cluster: Cluster) -> Deployment:
-        result, remark = await self._stage(start, "plan", self._in_thread(self._plan, start, model, cluster))
+    async def _deploy(self, start: StartDeployment, models: Sequence[ImportedModel], cluster: Cluster) -> Deployment:
+        model = models[start.profile]
+        result, remark = await self._stage(start, "plan", self._in_thread(self._plan, start, models, cluster))
         _log.info("planned model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
         compiling = self._in_thread(self.pipeline.compile_plan, model, result.plan)
         compiled = await self._stage(start, "compile", compiling)
@@ -122,10 +130,13 @@ class Deployer:
         resident = await self._build(deployment, compiled)
         return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
 
-    def _plan(self, start: StartDeployment, model: ImportedModel, cluster: Cluster) -> tuple[PlanningResult, str]:
+    def _plan(
+        self, start: StartDeployment, models: Sequence[ImportedModel], cluster: Cluster
+    ) -> tuple[PlanningResult, str]:
         """The plan that was given, where all its devices are there, or else the one that is found; and what users
         should know about it."""
-        entry, remark = start.entry, ""
+        entry, model, remark = start.entry, models[start.profile], ""
+        siblings = [models[index] for index in start.siblings]
         if entry.plan:
             given = self.pipeline.read_plan(entry.plan, model, self.cluster)
             names = [device.name for device in cluster.devices]
@@ -134,7 +145,7 @@ class Deployer:
             lost = ", ".join(given.devices[index] for index in given.participants if given.devices[index] not in names)
             remark = f"planned anew: the plan that was given needs {lost}"
             _log.warning("%s model=%s deployment=%s", remark, entry.name, start.deployment)
-        return self.pipeline.plan_model(model, cluster, entry.scheme), remark
+        return self.pipeline.plan_model(model, cluster, entry.scheme, entry.objective, siblings), remark
 
     async def _stage(self, start: StartDeployment, stage: str, work: Awaitable[_Result]) -> _Result:
         """Await a stage that tells nothing itself, and tell for how long it has been going on."""
@@ -276,6 +287,8 @@ def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment,
         tuple(segments),
         plan.predicted_seconds,
         result.single_device.predicted_seconds,
+        requests_per_second=result.occupation.requests_per_second,
+        single_device_fits=result.single_device_fits,
         remark=remark,
     )
 

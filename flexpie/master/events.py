@@ -39,6 +39,10 @@ class PlanSummary:
     single_device_seconds: float = 0.0
     remark: str = ""
     """What users should know about it, such as that it is not the plan that was given."""
+    requests_per_second: float = 0.0
+    """With many requests in flight."""
+    single_device_fits: bool = True
+    """Whether the device that is fastest alone has the memory for it."""
 
 
 # ------------------------------------------------------------------------------------------------ events
@@ -216,6 +220,8 @@ class StartDeployment:
     """Memory that other deployments hold on them, those of the model's other profiles included."""
     profile: int = 0
     """Index of the profile."""
+    siblings: tuple[int, ...] = ()
+    """Indices of the model's profiles that are still to be deployed, and need memory too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,8 +288,11 @@ class MasterState:
                 for device, nbytes in other.serving.resident_bytes.items():
                     reserved[device] = reserved.get(device, 0) + nbytes
         profile.building = DeploymentRecord(identity, self.members.connected)
-        entry = profile.model.entry
-        self._out.append(StartDeployment(identity, entry, self.members.connected, reserved, profile.index))
+        model = profile.model
+        siblings = tuple(other.index for other in model.profiles if other is not profile and not other.serving)
+        self._out.append(
+            StartDeployment(identity, model.entry, self.members.connected, reserved, profile.index, siblings)
+        )
 
     # ------------------------------------------------------------------------------------------ requests
 

@@ -29,6 +29,9 @@ def model_to_proto(master: Master, record: ModelRecord) -> master_pb2.ModelInfo:
         pushed_bytes=sum(profile.pushed_bytes for profile in profiles),
         profiles=profiles if len(profiles) > 1 else (),
         remark=first.remark,
+        requests_per_second=first.requests_per_second,
+        single_device_lacks_memory=first.single_device_lacks_memory,
+        objective=record.entry.objective,
     )
     for profile in profiles:
         for device, nbytes in profile.resident_bytes.items():
@@ -59,6 +62,8 @@ def _profile_to_proto(master: Master, record: ModelRecord, profile: ProfileRecor
             message.predicted_seconds = plan.predicted_seconds
             message.single_device_seconds = plan.single_device_seconds
             message.remark = plan.remark
+            message.requests_per_second = plan.requests_per_second
+            message.single_device_lacks_memory = not plan.single_device_fits
             message.devices.extend(plan.participants)
     return message
 

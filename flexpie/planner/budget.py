@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
-from flexpie.core.plan import Plan, Segment
-from flexpie.core.scheme import OUT_C, REPLICATED
+from flexpie.core.plan import Plan
+from flexpie.core.scheme import OUT_C
 from flexpie.planner.candidates import Candidate, Shares, all_candidates, share_choices
 from flexpie.planner.cost import CostModel
-from flexpie.planner.evaluation import evaluate
+from flexpie.planner.evaluation import evaluate, merged
 from flexpie.planner.forced import forced_segments
 from flexpie.planner.memory import MemoryNeed, memory_needs
+from flexpie.planner.memory_saving import least_memory
 from flexpie.planner.search import search, search_within
+from flexpie.planner.sizing import advice, divided_plans
 from flexpie.planner.table import CostTable, cost_table
 
 _RAISES = 6
@@ -50,8 +52,8 @@ class Excess:
     total_bytes: int
     """Summed over the devices."""
 
-    def error(self, cluster: Cluster, what: str) -> FlexPieError:
-        """OUT_OF_MEMORY with what each of the devices needs and has."""
+    def error(self, cluster: Cluster, what: str, advice: str = "") -> FlexPieError:
+        """OUT_OF_MEMORY with what each of the devices needs and has, and what else to do."""
         lines = []
         for index in self.devices:
             device, need = cluster.devices[index], self.needs[index]
@@ -61,7 +63,8 @@ class Excess:
         return FlexPieError(
             ErrorCode.OUT_OF_MEMORY,
             f"The model does not fit the devices' memory ({what}): {'; '.join(lines)}.",
-            "Raise the memory of these devices in the cluster file if they have more, or add devices.",
+            "Raise the memory of these devices in the cluster file if they have more, or add devices."
+            + (f" {advice}" if advice else ""),
         )
 
 
@@ -84,6 +87,7 @@ def search_within_budgets(
 
     Where the fastest of all fits, it is that. Else searches that limit each device's weights, to what its budget leaves
     beside the activations, and searches that put a price on them compete: the best plan is good, but not proven best.
+    Where they find nothing, the plan that needs least memory is the last resort.
 
     Parameters
     ----------
@@ -115,8 +119,13 @@ class _Budgets:
         self._consider(evaluate(self.graph, self.cluster, least_weights, self.model))
         self._search_tighter(found, excess)
         if self.best is None:
+            known = [found, *self.alone, *divided_plans(self.graph, self.cluster, self.model)]
+            self._consider(least_memory(self.graph, self.cluster, self.model, table, known).plan)
+        if self.best is None:
             assert self.least is not None
-            raise self.least.error(self.cluster, "no plan was found that fits; the closest")
+            raise self.least.error(
+                self.cluster, "no plan was found that fits; the closest", advice(self.graph, self.cluster)
+            )
         return Fit(self.best, False, True)
 
     def _search_tighter(self, fastest: Plan, excess: Excess) -> None:
@@ -176,22 +185,6 @@ class _Budgets:
         elif self.least is None or excess.total_bytes < self.least.total_bytes:
             self.least = excess
         return excess
-
-
-def merged(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The same plan with fewer segments: neighbours on one device, or replicated on the same devices, are one.
-
-    No exchange separates them and the same is computed; only what nobody outside reads is not kept.
-    """
-    result: list[Segment] = []
-    for segment in segments:
-        before = result[-1] if result else None
-        alike = before is not None and (before.scheme, before.shares) == (segment.scheme, segment.shares)
-        if before is not None and alike and (segment.scheme == REPLICATED or segment.scheme.device is not None):
-            result[-1] = Segment(before.first, segment.stop, segment.scheme, segment.shares)
-        else:
-            result.append(segment)
-    return tuple(result)
 
 
 def _megabytes(nbytes: int) -> str:

@@ -11,6 +11,7 @@ from flexpie.core.footprint import Footprint
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.routes import relayed_ways
+from flexpie.core.scheme import REPLICATED
 from flexpie.planner.cost import CostModel, LayerWork, layer_work
 from flexpie.planner.walk import Walk
 
@@ -46,3 +47,19 @@ def segment_works(graph: LayerGraph, segment: Segment, footprint: Footprint) -> 
         if own:
             found.append(layer_work(graph, layer, own))
     return found
+
+
+def merged(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The same plan with fewer segments: neighbours on one device, or replicated on the same devices, are one.
+
+    No exchange separates them and the same is computed; only what nobody outside reads is not kept.
+    """
+    result: list[Segment] = []
+    for segment in segments:
+        before = result[-1] if result else None
+        alike = before is not None and (before.scheme, before.shares) == (segment.scheme, segment.shares)
+        if before is not None and alike and (segment.scheme == REPLICATED or segment.scheme.device is not None):
+            result[-1] = Segment(before.first, segment.stop, segment.scheme, segment.shares)
+        else:
+            result.append(segment)
+    return tuple(result)

@@ -22,7 +22,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 def reason_for(cluster: Cluster, plan: Plan, single_device: Plan, priced: bool) -> str:
     """Why this plan, compared with the best single device."""
     alone = cluster.devices[single_device.participants[0]].name if single_device.participants else "one device"
-    memory = " The fastest plan does not fit the devices' memory; this one does." if priced else ""
+    memory = memory_remark(priced)
     active = plan.participants
     if len(active) <= 1:
         name = cluster.devices[active[0]].name if active else alone
@@ -41,6 +41,11 @@ def reason_for(cluster: Cluster, plan: Plan, single_device: Plan, priced: bool) 
         f"{_milliseconds(plan.predicted_seconds)} instead of {_milliseconds(single_device.predicted_seconds)}); "
         f"{_divisions(cluster, plan.segments)}." + memory
     )
+
+
+def memory_remark(priced: bool) -> str:
+    """What is said of a plan where the fastest one does not fit."""
+    return " The fastest plan does not fit the devices' memory; this one does." if priced else ""
 
 
 def _divisions(cluster: Cluster, segments: Sequence[Segment]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,7 +109,20 @@ class TensorKind:
         pairs = zip(self.layouts[layout], self.layouts[other], strict=True)
         return all(b is None or (a is not None and a.contains(b)) for a, b in pairs)
 
+    def bytes_at(self, layouts: Indices) -> Array:
+        """Bytes of each end's region in each layout, [len(layouts), ends]."""
+        unique, where = np.unique(layouts, return_inverse=True)
+        sizes = [[0 if region is None else region.size for region in self.layouts[number]] for number in unique]
+        found: Array = np.array(sizes, dtype=np.float64).reshape(-1, self.ends)[where] * self.itemsize
+        return found
+
     # ------------------------------------------------------------------------------------------ exchanges
+
+    def without_seconds(self) -> TensorKind:
+        """The same layouts and holdings, also of those to come, for another cost model."""
+        other = copy.copy(self)
+        other._seconds = np.full((0, 0), np.nan)
+        return other
 
     def exchange_seconds(self, model: CostModel, holdings: Indices, needs: Indices) -> Array:
         """Seconds of exchanges of one such tensor alone; shape [len(holdings), len(needs)]. Remembered."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
-from flexpie.core.plan import Plan, Segment
+from flexpie.core.plan import OBJECTIVES, Objective, Plan
 from flexpie.core.strategy import AUTO, SINGLE_DEVICE, STRATEGIES
 from flexpie.planner.baselines import baseline_plan
-from flexpie.planner.budget import Fit, exceeding, search_within_budgets
+from flexpie.planner.budget import exceeding, search_within_budgets
 from flexpie.planner.candidates import all_candidates, share_choices
 from flexpie.planner.cost import CostModel
 from flexpie.planner.estimator import default_cost_model
 from flexpie.planner.evaluation import evaluate
-from flexpie.planner.explanation import reason_for
+from flexpie.planner.explanation import memory_remark, reason_for
 from flexpie.planner.forced import single_segments
 from flexpie.planner.memory import memory_needs
+from flexpie.planner.objectives import best_for
 from flexpie.planner.occupation import Occupation, Occupations
+from flexpie.planner.sizing import advice
 
 
 @dataclass(frozen=True)
@@ -36,47 +37,59 @@ class PlanningResult:
     """One or two sentences for the user: why this plan."""
     occupation: Occupation
     """How busy each request keeps the cluster, and so how many requests per second the plan can answer."""
+    single_device_fits: bool
+    """Whether the best single device has the memory for it."""
+    objective: Objective = Objective.LATENCY
+    gap: float | None = None
+    """By which part of its own value the objective of another plan could be better at most; None if not known."""
 
 
 def make_plan(
-    graph: LayerGraph, cluster: Cluster, *, scheme: str = AUTO, cost_model: CostModel | None = None
+    graph: LayerGraph,
+    cluster: Cluster,
+    *,
+    scheme: str = AUTO,
+    objective: str = Objective.LATENCY.value,
+    cost_model: CostModel | None = None,
 ) -> PlanningResult:
-    """The fastest plan that fits the devices' memory; never predicted slower than the best single device that fits.
+    """The best plan that fits the devices' memory; never predicted worse than the best single device that fits.
 
     Parameters
     ----------
     scheme: one of `flexpie.core.strategy.STRATEGIES`: ``auto`` searches; the others are `flexpie.planner.baselines`
         and schemes that every layer is forced to.
+    objective: what a searched plan is best at, one of `flexpie.core.plan.OBJECTIVES`.
     cost_model: predicts times; by default `default_cost_model`: what was learned from traces.
 
-    Raises FlexPieError: INVALID_ARGUMENT for an unknown scheme, OUT_OF_MEMORY when no plan fits the budgets.
+    Raises FlexPieError: INVALID_ARGUMENT for an unknown scheme or objective, or an objective without a search;
+    OUT_OF_MEMORY when no plan fits the budgets.
     """
-    if scheme not in STRATEGIES:
-        raise FlexPieError(
-            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme '{scheme}'.", f"Choose one of {', '.join(STRATEGIES)}."
-        )
+    aim = _aim(scheme, objective)
     model = default_cost_model(cluster) if cost_model is None else cost_model
-    occupations = Occupations(cluster, model)
     devices = range(len(cluster.devices))
     alone = [evaluate(graph, cluster, single_segments(graph, len(devices), d), model) for d in devices]
     best_alone = min(alone, key=lambda plan: plan.predicted_seconds)
+    alone_fits = exceeding(cluster, memory_needs(graph, best_alone.segments, len(devices))) is None
+
+    def result(plan: Plan, gap: float | None, reason: str) -> PlanningResult:
+        occupation = Occupations(cluster, model).of_plan(graph, plan)
+        return PlanningResult(plan, best_alone, gap == 0, reason, occupation, alone_fits, aim, gap)
+
     if scheme != AUTO:
         plan = best_alone if scheme == SINGLE_DEVICE else baseline_plan(graph, cluster, scheme, model)
-        needs = memory_needs(graph, plan.segments, len(devices))
-        if over := exceeding(cluster, needs):
+        if over := exceeding(cluster, memory_needs(graph, plan.segments, len(devices))):
             raise over.error(cluster, f"{scheme} was asked for")
-        reason = f"The strategy {scheme} was asked for."
-        return PlanningResult(plan, best_alone, False, reason, occupations.of_plan(graph, plan))
+        return result(plan, None, f"The strategy {scheme} was asked for.")
     if len(devices) == 1:
-        segments: Sequence[Segment] = best_alone.segments
-        fit = Fit(best_alone, exact=True, priced=False)
-        if over := exceeding(cluster, memory_needs(graph, segments, 1)):
-            raise over.error(cluster, "no plan fits")
-    else:
-        candidates = all_candidates(len(devices), share_choices(cluster))
-        fit = search_within_budgets(graph, cluster, model, candidates, alone)
-    reason = reason_for(cluster, fit.plan, best_alone, fit.priced)
-    return PlanningResult(fit.plan, best_alone, fit.exact, reason, occupations.of_plan(graph, fit.plan))
+        if over := exceeding(cluster, memory_needs(graph, best_alone.segments, 1)):
+            raise over.error(cluster, "no plan fits", advice(graph, cluster))
+        return result(best_alone, 0.0, reason_for(cluster, best_alone, best_alone, priced=False))
+    candidates = all_candidates(len(devices), share_choices(cluster))
+    fit = search_within_budgets(graph, cluster, model, candidates, alone)
+    if aim is Objective.LATENCY:
+        return result(fit.plan, 0.0 if fit.exact else None, reason_for(cluster, fit.plan, best_alone, fit.priced))
+    best = best_for(aim, graph, cluster, model, candidates, [fit.plan, *alone])
+    return result(best.plan, best.gap, f"{best.reason}{memory_remark(fit.priced)}")
 
 
 def plan_given(graph: LayerGraph, cluster: Cluster, plan: Plan, cost_model: CostModel | None = None) -> PlanningResult:
@@ -90,5 +103,26 @@ def plan_given(graph: LayerGraph, cluster: Cluster, plan: Plan, cost_model: Cost
         raise over.error(cluster, "the given plan")
     predicted = evaluate(graph, cluster, plan.segments, model)
     best_alone = baseline_plan(graph, cluster, SINGLE_DEVICE, model)
+    alone_fits = exceeding(cluster, memory_needs(graph, best_alone.segments, devices)) is None
     occupation = Occupations(cluster, model).of_plan(graph, predicted)
-    return PlanningResult(predicted, best_alone, False, "The plan was given.", occupation)
+    return PlanningResult(predicted, best_alone, False, "The plan was given.", occupation, alone_fits)
+
+
+def _aim(scheme: str, objective: str) -> Objective:
+    """What a plan is to be best at, if the two arguments go together."""
+    if scheme not in STRATEGIES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Unknown scheme '{scheme}'.", f"Choose one of {', '.join(STRATEGIES)}."
+        )
+    if objective not in OBJECTIVES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Unknown objective '{objective}'.", f"Choose one of {', '.join(OBJECTIVES)}."
+        )
+    aim = Objective(objective)
+    if scheme != AUTO and aim is not Objective.LATENCY:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"With the scheme {scheme} there is nothing to search for; the objective {objective} has no meaning.",
+            f"Give the scheme {AUTO}, or no objective.",
+        )
+    return aim

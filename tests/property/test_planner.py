@@ -30,7 +30,7 @@ from tests.conftest import LONG
 from tests.random_plans import plans
 from tests.unit.planner.graphs import GraphWriter, RandomCostModel, cluster_of
 
-_SLOW_DATA = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+SLOW_DATA = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 Boxes = Mapping[int, tuple[Region, ...]]
 
@@ -148,7 +148,7 @@ def cost_models(draw: st.DrawFn, devices: int) -> RandomCostModel:
     )
 
 
-@settings(max_examples=1500 if LONG else 60, suppress_health_check=_SLOW_DATA)
+@settings(max_examples=1500 if LONG else 60, suppress_health_check=SLOW_DATA)
 @given(st.data())
 def test_the_search_finds_what_trying_everything_finds(data: st.DataObject) -> None:
     graph = data.draw(graphs())
@@ -167,7 +167,7 @@ def test_the_search_finds_what_trying_everything_finds(data: st.DataObject) -> N
         assert found <= best + tolerance
 
 
-@settings(max_examples=300 if LONG else 30, suppress_health_check=_SLOW_DATA)
+@settings(max_examples=300 if LONG else 30, suppress_health_check=SLOW_DATA)
 @given(st.data())
 def test_a_plan_is_never_predicted_slower_than_one_device_or_any_other_plan_in_its_space(data: st.DataObject) -> None:
     graph = data.draw(graphs(longest=5))
@@ -189,7 +189,7 @@ def _assert_runs_every_layer(graph: LayerGraph, segments: Sequence[Segment]) -> 
     assert all(max(segment.shares) > 0 for segment in segments)
 
 
-@settings(max_examples=200 if LONG else 30, suppress_health_check=_SLOW_DATA)
+@settings(max_examples=200 if LONG else 30, suppress_health_check=SLOW_DATA)
 @given(st.data())
 def test_a_plan_fits_the_budgets_or_the_numbers_say_why_not(data: st.DataObject) -> None:
     graph = data.draw(graphs(longest=5))
@@ -214,7 +214,7 @@ def _plan_or_error(graph: LayerGraph, cluster: Cluster, model: CostModel) -> Pla
         return error
 
 
-@settings(max_examples=300 if LONG else 40, suppress_health_check=_SLOW_DATA)
+@settings(max_examples=300 if LONG else 40, suppress_health_check=SLOW_DATA)
 @given(st.data())
 def test_any_given_plan_can_be_evaluated(data: st.DataObject) -> None:
     graph = data.draw(graphs(longest=8))

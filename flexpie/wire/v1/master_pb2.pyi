@@ -26,7 +26,7 @@ class Profile(_message.Message):
     def __init__(self, input_shapes: _Optional[_Mapping[str, Shape]] = ...) -> None: ...
 
 class LoadSpec(_message.Message):
-    __slots__ = ("name", "input_shapes", "scheme", "total_bytes", "profiles", "plan")
+    __slots__ = ("name", "input_shapes", "scheme", "total_bytes", "profiles", "objective", "plan")
     class InputShapesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -39,14 +39,16 @@ class LoadSpec(_message.Message):
     SCHEME_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROFILES_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     name: str
     input_shapes: _containers.MessageMap[str, Shape]
     scheme: str
     total_bytes: int
     profiles: _containers.RepeatedCompositeFieldContainer[Profile]
+    objective: str
     plan: str
-    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ..., profiles: _Optional[_Iterable[_Union[Profile, _Mapping]]] = ..., plan: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ..., profiles: _Optional[_Iterable[_Union[Profile, _Mapping]]] = ..., objective: _Optional[str] = ..., plan: _Optional[str] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("file_name", "data")
@@ -131,7 +133,7 @@ class SegmentInfo(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., scheme: _Optional[str] = ..., shares: _Optional[_Iterable[float]] = ..., compute_seconds: _Optional[float] = ..., exchange_seconds: _Optional[float] = ..., exchange_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "profiles", "remark")
+    __slots__ = ("name", "state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "profiles", "requests_per_second", "single_device_lacks_memory", "objective", "remark")
     class ResidentBytesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +154,9 @@ class ModelInfo(_message.Message):
     PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROFILES_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_DEVICE_LACKS_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     REMARK_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: str
@@ -166,11 +171,14 @@ class ModelInfo(_message.Message):
     pushed_bytes: int
     resident_bytes: _containers.ScalarMap[str, int]
     profiles: _containers.RepeatedCompositeFieldContainer[ProfileInfo]
+    requests_per_second: float
+    single_device_lacks_memory: bool
+    objective: str
     remark: str
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., profiles: _Optional[_Iterable[_Union[ProfileInfo, _Mapping]]] = ..., remark: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., profiles: _Optional[_Iterable[_Union[ProfileInfo, _Mapping]]] = ..., requests_per_second: _Optional[float] = ..., single_device_lacks_memory: _Optional[bool] = ..., objective: _Optional[str] = ..., remark: _Optional[str] = ...) -> None: ...
 
 class ProfileInfo(_message.Message):
-    __slots__ = ("state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "remark")
+    __slots__ = ("state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "requests_per_second", "single_device_lacks_memory", "remark")
     class ResidentBytesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +197,8 @@ class ProfileInfo(_message.Message):
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_DEVICE_LACKS_MEMORY_FIELD_NUMBER: _ClassVar[int]
     REMARK_FIELD_NUMBER: _ClassVar[int]
     state: str
     reason: str
@@ -201,8 +211,10 @@ class ProfileInfo(_message.Message):
     devices: _containers.RepeatedScalarFieldContainer[str]
     pushed_bytes: int
     resident_bytes: _containers.ScalarMap[str, int]
+    requests_per_second: float
+    single_device_lacks_memory: bool
     remark: str
-    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., remark: _Optional[str] = ...) -> None: ...
+    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., requests_per_second: _Optional[float] = ..., single_device_lacks_memory: _Optional[bool] = ..., remark: _Optional[str] = ...) -> None: ...
 
 class DeviceInfo(_message.Message):
     __slots__ = ("name", "address", "state", "reason", "worker_id", "version")

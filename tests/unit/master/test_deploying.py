@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flexpie.compiler.blobs import Blob, blob_of
@@ -34,6 +35,7 @@ from flexpie.master.events import (
     StartDeployment,
 )
 from flexpie.master.interface import Interface
+from flexpie.planner.occupation import Occupation
 from flexpie.wire.v1 import worker_pb2
 
 CLUSTER = Cluster(tuple(Device(name, f"{name}:1") for name in "abc"), Link(1e9, 1e-4))
@@ -51,6 +53,7 @@ class FakePipeline:
         self.good_imports = 0
         """Before the error."""
         self.planned: list[tuple[int, ...]] = []
+        self.siblings: list[list[tuple[int, ...]]] = []
         self.before_plan: Callable[[], object] = lambda: None
         self.error: FlexPieError | None = None
 
@@ -71,8 +74,16 @@ class FakePipeline:
         graph = SimpleNamespace(name="cat", inputs=("x",), outputs=("x",), tensors={"x": x}, layers=layers)
         return SimpleNamespace(graph=graph)
 
-    def plan_model(self, model: Any, cluster: Cluster, scheme: str = "auto") -> Any:
-        assert scheme == "InH"
+    def plan_model(
+        self,
+        model: Any,
+        cluster: Cluster,
+        scheme: str = "auto",
+        objective: str = "latency",
+        siblings: Sequence[Any] = (),
+    ) -> Any:
+        assert (scheme, objective) == ("InH", "latency")
+        self.siblings.append([sibling.graph.tensors["x"].shape for sibling in siblings])
         self.before_plan()
         self.planned.append(model.graph.tensors["x"].shape)
         names = tuple(device.name for device in cluster.devices)
@@ -80,7 +91,9 @@ class FakePipeline:
         segment = Segment(0, 3, IN_H, shares)
         plan = Plan("digest", names, (segment,), (SegmentCost((0.1, 0.3), 0.2, 77),), predicted_seconds=0.5)
         alone = Plan("digest", names, (segment,), predicted_seconds=0.9)
-        return SimpleNamespace(plan=plan, single_device=alone, exact=True, reason="Because.")
+        occupation = Occupation(np.full(4, 0.1), np.zeros(4), np.zeros(4))
+        return SimpleNamespace(plan=plan, single_device=alone, exact=True, reason="Because.",
+                               occupation=occupation, single_device_fits=False)  # fmt: skip
 
     def read_plan(self, text: str, model: Any, cluster: Cluster) -> Plan:
         """A plan file of these tests names the devices that take part."""
@@ -91,7 +104,9 @@ class FakePipeline:
     def predict_plan(self, model: Any, cluster: Cluster, plan: Plan) -> Any:
         costs = (SegmentCost((0.1,) * len(plan.devices), 0.2, 5),)
         predicted = dataclasses.replace(plan, costs=costs, predicted_seconds=0.25)
-        return SimpleNamespace(plan=predicted, single_device=predicted, exact=False, reason="Given.")
+        occupation = Occupation(np.full(4, 0.1), np.zeros(4), np.zeros(4))
+        return SimpleNamespace(plan=predicted, single_device=predicted, exact=False, reason="Given.",
+                               occupation=occupation, single_device_fits=True)  # fmt: skip
 
     def compile_plan(self, model: Any, plan: Plan) -> Any:
         def program(index: int, *blobs: Blob) -> DeviceProgram:
@@ -154,7 +169,9 @@ def test_the_stages_are_told_in_their_order() -> None:
         ModelImported("cat", (Interface((X,), (X,)),)),
         StageReached("d", "plan"),
         StageReached("d", "compile"),
-        DeploymentPlanned("d", PlanSummary(("a", "c"), (segment,), 0.5, 0.9)),
+        DeploymentPlanned(
+            "d", PlanSummary(("a", "c"), (segment,), 0.5, 0.9, requests_per_second=10.0, single_device_fits=False)
+        ),
         StageReached("d", "push", 0, 0, "bytes"),
         StageReached("d", "push", len(b"shared"), pushed, "bytes"),
         StageReached("d", "push", pushed, pushed, "bytes"),
@@ -223,7 +240,8 @@ def _deploy_profiles(bench: Bench, *starts: StartDeployment) -> None:
 
 def test_a_model_is_imported_once_for_each_profile_before_any_is_planned() -> None:
     bench = Bench()
-    starts = [StartDeployment(str(index), PROFILES, ("a", "b", "c"), profile=index) for index in range(2)]
+    starts = [StartDeployment("0", PROFILES, ("a", "b", "c"), siblings=(1,)),
+              StartDeployment("1", PROFILES, ("a", "b", "c"), profile=1)]  # fmt: skip
     _deploy_profiles(bench, *starts)
     assert bench.pipeline.imports == 2
     assert bench.pipeline.twins[0] is None
@@ -231,6 +249,7 @@ def test_a_model_is_imported_once_for_each_profile_before_any_is_planned() -> No
     interfaces = tuple(Interface((x,), (x,)) for x in (X, dataclasses.replace(X, shape=(8,))))
     assert [event for event in bench.told if isinstance(event, ModelImported)] == [ModelImported("cat", interfaces)] * 2
     assert bench.pipeline.planned == [(4,), (8,)]
+    assert bench.pipeline.siblings == [[(8,)], []], "the first leaves room for the second"
 
 
 def test_what_is_wrong_with_a_profile_is_told_before_any_is_deployed() -> None:

@@ -39,8 +39,14 @@ BERT = ModelEntry("bert", Path("/models/bert.onnx"), ({"ids": (1, 64)}, {"ids": 
 SMALL, LARGE = 0, 1
 
 
-def _start(deployment: str, *devices: str, profile: int = SMALL, reserved: dict[str, int] | None = None) -> object:
-    return StartDeployment(deployment, BERT, devices, reserved or {}, profile)
+def _start(
+    deployment: str,
+    *devices: str,
+    profile: int = SMALL,
+    reserved: dict[str, int] | None = None,
+    siblings: tuple[int, ...] = (),
+) -> object:
+    return StartDeployment(deployment, BERT, devices, reserved or {}, profile, siblings)
 
 
 def _serving(*, small: tuple[str, ...] = ("a", "b"), large: tuple[str, ...] = ("a", "b")) -> Story:
@@ -55,7 +61,7 @@ def _serving(*, small: tuple[str, ...] = ("a", "b"), large: tuple[str, ...] = ("
 def test_profiles_are_deployed_one_after_another_and_count_each_others_memory() -> None:
     story = Story("a", "b")
     story.tell(ModelRequested(BERT, kept=True), DeviceConnected("a"))
-    assert story.tell(DeviceConnected("b")) == [_start("1", "a", "b")]
+    assert story.tell(DeviceConnected("b")) == [_start("1", "a", "b", siblings=(LARGE,))]
     story.tell(StageReached("1", "plan"))
     assert story.model("bert") == (ModelState.LOADING, "ids=1x64: stage plan")
     planned = DeploymentPlanned("1", PlanSummary(("a", "b")))
@@ -98,7 +104,7 @@ def test_a_lost_device_costs_only_the_profiles_that_need_it() -> None:
 def test_every_profile_is_planned_again_and_their_requests_wait() -> None:
     story = _serving()
     told = story.tell(DeviceLost("b", "gone"))
-    assert told == [Undeploy("1", ("a",)), Undeploy("2", ("a",)), _start("3", "a")]
+    assert told == [Undeploy("1", ("a",)), Undeploy("2", ("a",)), _start("3", "a", siblings=(LARGE,))]
     assert story.tell(RequestArrived(1, "bert", LARGE), RequestArrived(2, "bert", SMALL)) == []
     assert story.tell(*ready("3", "a")) == [_start("4", "a", profile=LARGE), StartRequest(2, "3")]
     assert story.tell(*ready("4", "a")) == [StartRequest(1, "4")]

@@ -8,8 +8,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Segment
 from flexpie.core.scheme import IN_H, IN_W, OUT_C, REPLICATED, single
 from flexpie.core.strategy import STRATEGIES
-from flexpie.planner.budget import merged
-from flexpie.planner.evaluation import evaluate
+from flexpie.planner.evaluation import evaluate, merged
 from flexpie.planner.forced import forced_plan, forced_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.physics import PhysicsCostModel
