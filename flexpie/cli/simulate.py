@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flexpie.cli.console import counted, json_option, print_json, reporting, scheme_option, shape_option
+from flexpie.core.strategy import AUTO
+from flexpie.wire.plan_files import read_plan_text
 
 if TYPE_CHECKING:
     from flexpie.core.cluster import Cluster
@@ -23,6 +25,8 @@ _PERCENTILES = (50, 90, 99, 100)
 @click.option("--cluster", "cluster_path", required=True, type=click.Path(path_type=Path), help="Cluster file.")
 @scheme_option
 @shape_option
+@click.option("--plan", "plan_path", type=click.Path(path_type=Path, dir_okay=False),
+              help="Simulate the plan of this file instead of searching for one.")  # fmt: skip
 @click.option("--requests", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="How many.")
 @click.option("--in-flight", default=1, show_default=True, type=click.IntRange(1), help="Requests under way at once.")
 @click.option("--jitter", default=0.0, show_default=True, type=click.FloatRange(0, 2), metavar="SIGMA",
@@ -37,6 +41,7 @@ def simulate(
     cluster_path: Path,
     scheme: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    plan_path: Path | None,
     requests: int,
     in_flight: int,
     jitter: float,
@@ -44,7 +49,7 @@ def simulate(
     trace_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Plan MODEL for a cluster and simulate requests: latency, throughput, and what each device does meanwhile.
+    """Simulate requests to MODEL on a cluster: latency, throughput, and what each device does meanwhile.
 
     Works offline: no device is asked, and none has to exist.
     """
@@ -52,9 +57,15 @@ def simulate(
     from flexpie.cli.trace_events import trace_events
     from flexpie.master.cluster_file import read_cluster_file
 
+    if plan_path is not None and scheme != AUTO:
+        raise click.UsageError("give either --scheme or --plan")
+    given = None if plan_path is None else read_plan_text(plan_path)
     cluster = read_cluster_file(cluster_path).cluster
     imported = pipeline.import_file(model, dict(shapes))
-    plan = pipeline.plan_model(imported, cluster, scheme).plan
+    if given is None:
+        plan = pipeline.plan_model(imported, cluster, scheme).plan
+    else:
+        plan = pipeline.read_plan(given, imported, cluster)
     result = pipeline.simulate_plan(
         imported, cluster, plan, requests=requests, in_flight=in_flight, jitter=jitter, seed=seed
     )

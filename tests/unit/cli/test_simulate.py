@@ -67,6 +67,16 @@ def test_a_seed_decides_the_jitter(arguments: list[str]) -> None:
     assert first["latency_seconds"] != other["latency_seconds"]
 
 
+def test_a_plan_of_a_file_is_simulated_as_it_is(arguments: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    planned = CliRunner().invoke(main, ["plan", *arguments, "--no-compare", "--output", str(file)])
+    assert planned.exit_code == 0, planned.output
+    assert simulated([*arguments[:-2], "--plan", str(file)]) == simulated(arguments)
+    both = CliRunner().invoke(main, ["simulate", *arguments, "--plan", str(file)])
+    assert both.exit_code == 2
+    assert "either --scheme or --plan" in both.stderr
+
+
 def test_people_get_a_table(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, ["simulate", *arguments])
     assert result.exit_code == 0, result.output
