@@ -37,6 +37,7 @@ PARAMETERS = {
     "min_data_in_leaf": 10,
     "monotone_constraints": [1] * len(FEATURES),
     "deterministic": True,
+    "num_threads": 1,  # several wait for one another in vain where other work has the cores
     "force_row_wise": True,
     "seed": 1,
     "verbosity": -1,

@@ -29,6 +29,7 @@ PARAMETERS = {
     "max_cat_to_onehot": 1,
     "cat_smooth": 5.0,
     "deterministic": True,
+    "num_threads": 1,  # several wait for one another in vain where other work has the cores
     "force_row_wise": True,
     "seed": 1,
     "verbosity": -1,
