@@ -42,7 +42,7 @@ def plan_page(report: Report) -> str:
 
 def _figures(report: Report) -> list[tuple[str, str]]:
     result = report.result
-    seconds, alone = result.plan.predicted_seconds, result.single_device.predicted_seconds
+    seconds, alone = result.latency_seconds, result.single_device_seconds
     return [
         ("predicted per request", milliseconds(seconds)),
         ("best single device alone", milliseconds(alone)),
@@ -68,11 +68,11 @@ def _device_bars(report: Report) -> str:
 
 
 def _strategy_bars(report: Report, comparison: Comparison) -> str:
-    own = report.result.plan.predicted_seconds
+    own = report.result.latency_seconds
     bars = [(own, "own", "this plan", "")]
     for rival in comparison.rivals:
         note = "" if rival.fits else memory_of(report.cluster, rival)
-        bars.append((rival.plan.predicted_seconds, "rival" if rival.fits else "rival unfit", rival.name, note))
+        bars.append((rival.latency_seconds, "rival" if rival.fits else "rival unfit", rival.name, note))
     longest = max(seconds for seconds, *_ in bars)
     rows = []
     for seconds, kind, name, note in sorted(bars, key=lambda bar: bar[0]):

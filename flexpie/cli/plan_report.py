@@ -56,10 +56,10 @@ def plan_summary(report: Report) -> dict[str, Any]:
         "signature": graph.signature,
         "inputs": {name: list(graph.tensors[name].shape) for name in graph.inputs},
         "devices": [plan.devices[index] for index in plan.participants],
-        "predicted_seconds": plan.predicted_seconds,
+        "predicted_seconds": result.latency_seconds,
         "requests_per_second": result.occupation.requests_per_second,
         "busiest": result.occupation.busiest(plan.devices),
-        "single_device_seconds": result.single_device.predicted_seconds,
+        "single_device_seconds": result.single_device_seconds,
         "single_device_fits": result.single_device_fits,
         "objective": result.objective.value,
         "gap": result.gap,
@@ -70,7 +70,7 @@ def plan_summary(report: Report) -> dict[str, Any]:
         "redundant_share": report.work.redundant,
         "reason": result.reason,
         "segments": [_segment_summary(report, number) for number in range(len(plan.segments))],
-        "simulated_seconds": report.simulation.latency,
+        "summed_seconds": plan.predicted_seconds,
         "device_times": {
             name: {
                 "computing_seconds": time.computing,
@@ -105,7 +105,7 @@ def _comparison_summary(comparison: Comparison) -> dict[str, Any]:
         "strategies": [
             {
                 "name": rival.name,
-                "predicted_seconds": rival.plan.predicted_seconds,
+                "predicted_seconds": rival.latency_seconds,
                 "compute_seconds": rival.totals.compute_seconds,
                 "exchange_seconds": rival.totals.exchange_seconds,
                 "messages": rival.totals.messages,
@@ -137,8 +137,8 @@ def sentences(report: Report) -> list[str]:
     result = report.result
     plan = result.plan
     lines = [
-        f"Predicted: {milliseconds(plan.predicted_seconds)}; the best single device alone: "
-        f"{milliseconds(result.single_device.predicted_seconds)}"
+        f"Predicted: {milliseconds(result.latency_seconds)}; the best single device alone: "
+        f"{milliseconds(result.single_device_seconds)}"
         f"{'' if result.single_device_fits else ' (it lacks the memory)'}. Planned in {report.search_seconds:.2f} s.",
         f"With many requests in flight: {result.occupation.requests_per_second:.3g} requests/s, limited by "
         f"{result.occupation.busiest(plan.devices)}.",
@@ -207,12 +207,12 @@ def _strategy_table(report: Report, comparison: Comparison) -> Any:
         ("strategy", "left"), ("predicted", "right"), ("against this plan", "right"), ("computing", "right"),
         ("exchanges", "right"), ("messages", "right"), ("sent", "right"), ("memory", "left"),
     )  # fmt: skip
-    own = report.result.plan.predicted_seconds
+    own = report.result.latency_seconds
     for rival in comparison.rivals:
-        ratio = rival.plan.predicted_seconds / own if own else 1.0
+        ratio = rival.latency_seconds / own if own else 1.0
         table.add_row(
             rival.name,
-            milliseconds(rival.plan.predicted_seconds),
+            milliseconds(rival.latency_seconds),
             f"{ratio:.2f}x",
             milliseconds(rival.totals.compute_seconds),
             milliseconds(rival.totals.exchange_seconds),

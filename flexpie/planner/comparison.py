@@ -15,6 +15,7 @@ from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import exceeding
 from flexpie.planner.cost import CostModel
 from flexpie.planner.memory import MemoryNeed, memory_needs
+from flexpie.planner.simulation import simulate
 from flexpie.planner.walk import Walk
 
 _SAME_SECONDS = 1e-9
@@ -40,6 +41,8 @@ class Rival:
     name: str
     """One of `flexpie.core.strategy.STRATEGIES`."""
     plan: Plan
+    latency_seconds: float
+    """Predicted for one request, simulated."""
     totals: Totals
     needs: tuple[MemoryNeed, ...]
     """Per device."""
@@ -72,11 +75,12 @@ def compare(
     """
     names = [AUTO] * len(others) + list(BASELINES)
     plans = [*others, *(baseline_plan(graph, cluster, name, model) for name in BASELINES)]
-    rivals = [_rival(graph, cluster, name, rival) for name, rival in zip(names, plans, strict=True)]
-    rivals.sort(key=lambda rival: rival.plan.predicted_seconds)
+    rivals = [_rival(graph, cluster, model, name, rival) for name, rival in zip(names, plans, strict=True)]
+    rivals.sort(key=lambda rival: rival.latency_seconds)
     totals = totals_of(graph, plan)
     runner_up = next((rival for rival in rivals if rival.fits and rival.plan.segments != plan.segments), None)
-    reason = "" if runner_up is None else _reason(cluster, plan, totals, runner_up)
+    seconds = simulate(graph, cluster, plan.segments, model).latency
+    reason = "" if runner_up is None else _reason(cluster, seconds, totals, runner_up)
     return Comparison(totals, tuple(rivals), runner_up, reason)
 
 
@@ -92,15 +96,16 @@ def totals_of(graph: LayerGraph, plan: Plan) -> Totals:
     )
 
 
-def _rival(graph: LayerGraph, cluster: Cluster, name: str, plan: Plan) -> Rival:
+def _rival(graph: LayerGraph, cluster: Cluster, model: CostModel, name: str, plan: Plan) -> Rival:
     needs = memory_needs(graph, plan.segments, len(cluster.devices))
-    return Rival(name, plan, totals_of(graph, plan), needs, exceeding(cluster, needs) is None)
+    seconds = simulate(graph, cluster, plan.segments, model).latency
+    return Rival(name, plan, seconds, totals_of(graph, plan), needs, exceeding(cluster, needs) is None)
 
 
-def _reason(cluster: Cluster, plan: Plan, totals: Totals, other: Rival) -> str:
+def _reason(cluster: Cluster, seconds: float, totals: Totals, other: Rival) -> str:
     """Where the time of the two differs."""
-    longer = other.plan.predicted_seconds - plan.predicted_seconds
-    percent = f"{abs(longer) / plan.predicted_seconds:.1%}" if plan.predicted_seconds else "0 %"
+    longer = other.latency_seconds - seconds
+    percent = f"{abs(longer) / seconds:.1%}" if seconds else "0 %"
     if abs(longer) <= _SAME_SECONDS:
         verdict = "just as fast"
     else:

@@ -19,8 +19,10 @@ _DIVISION = {
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
-def reason_for(cluster: Cluster, plan: Plan, single_device: Plan, priced: bool) -> str:
-    """Why this plan, compared with the best single device."""
+def reason_for(
+    cluster: Cluster, plan: Plan, seconds: float, single_device: Plan, single_device_seconds: float, priced: bool
+) -> str:
+    """Why this plan, compared with the best single device; both with their predicted latencies."""
     alone = cluster.devices[single_device.participants[0]].name if single_device.participants else "one device"
     memory = memory_remark(priced)
     active = plan.participants
@@ -30,15 +32,15 @@ def reason_for(cluster: Cluster, plan: Plan, single_device: Plan, priced: bool) 
         if others == 0:
             return f"There is only one device, {name}." + memory
         return (
-            f"One device is simply better: {name} alone is predicted to take {_milliseconds(plan.predicted_seconds)}, "
+            f"One device is simply better: {name} alone is predicted to take {_milliseconds(seconds)}, "
             f"and no division over more devices is predicted to be faster." + memory
         )
-    ratio = single_device.predicted_seconds / plan.predicted_seconds if plan.predicted_seconds > 0 else 1.0
+    ratio = single_device_seconds / seconds if seconds > 0 else 1.0
     count = _NUMBERS[len(active)] if len(active) < len(_NUMBERS) else str(len(active))
     faster = f"{ratio:.2f}x faster than" if ratio >= 1 else f"{1 / ratio:.2f}x slower than"
     return (
         f"{count.capitalize()} devices are predicted to be {faster} the best single device ({alone}: "
-        f"{_milliseconds(plan.predicted_seconds)} instead of {_milliseconds(single_device.predicted_seconds)}); "
+        f"{_milliseconds(seconds)} instead of {_milliseconds(single_device_seconds)}); "
         f"{_divisions(cluster, plan.segments)}." + memory
     )
 

@@ -20,6 +20,7 @@ from flexpie.planner.forced import single_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.objectives import best_for
 from flexpie.planner.occupation import Occupation, Occupations
+from flexpie.planner.simulation import simulate
 from flexpie.planner.sizing import advice
 
 
@@ -29,8 +30,13 @@ class PlanningResult:
 
     plan: Plan
     """With predicted costs."""
+    latency_seconds: float
+    """What one request is predicted to take with the plan, simulated: devices wait for their peers, not for a barrier
+    as in the plan's own costs."""
     single_device: Plan
     """The whole model on the device that is predicted to be fastest alone (whether or not it fits its memory)."""
+    single_device_seconds: float
+    """What one request is predicted to take there, simulated."""
     exact: bool
     """Whether no better plan exists in the planner's space, as far as the cost model is right."""
     reason: str
@@ -71,9 +77,17 @@ def make_plan(
     best_alone = min(alone, key=lambda plan: plan.predicted_seconds)
     alone_fits = exceeding(cluster, memory_needs(graph, best_alone.segments, len(devices))) is None
 
-    def result(plan: Plan, gap: float | None, reason: str) -> PlanningResult:
+    alone_seconds = simulate(graph, cluster, best_alone.segments, model).latency
+
+    def result(plan: Plan, gap: float | None, reason: str = "", priced: bool = False) -> PlanningResult:
+        seconds = simulate(graph, cluster, plan.segments, model).latency
+        if scheme == AUTO and aim is Objective.LATENCY and alone_fits and alone_seconds < seconds:
+            plan, seconds, gap = best_alone, alone_seconds, None
+        reason = reason or reason_for(cluster, plan, seconds, best_alone, alone_seconds, priced)
         occupation = Occupations(cluster, model).of_plan(graph, plan)
-        return PlanningResult(plan, best_alone, gap == 0, reason, occupation, alone_fits, aim, gap)
+        return PlanningResult(
+            plan, seconds, best_alone, alone_seconds, gap == 0, reason, occupation, alone_fits, aim, gap
+        )
 
     if scheme != AUTO:
         plan = best_alone if scheme == SINGLE_DEVICE else baseline_plan(graph, cluster, scheme, model)
@@ -83,11 +97,11 @@ def make_plan(
     if len(devices) == 1:
         if over := exceeding(cluster, memory_needs(graph, best_alone.segments, 1)):
             raise over.error(cluster, "no plan fits", advice(graph, cluster))
-        return result(best_alone, 0.0, reason_for(cluster, best_alone, best_alone, priced=False))
+        return result(best_alone, 0.0)
     candidates = all_candidates(len(devices), share_choices(cluster))
     fit = search_within_budgets(graph, cluster, model, candidates, alone)
     if aim is Objective.LATENCY:
-        return result(fit.plan, 0.0 if fit.exact else None, reason_for(cluster, fit.plan, best_alone, fit.priced))
+        return result(fit.plan, 0.0 if fit.exact else None, priced=fit.priced)
     best = best_for(aim, graph, cluster, model, candidates, [fit.plan, *alone])
     return result(best.plan, best.gap, f"{best.reason}{memory_remark(fit.priced)}")
 
@@ -104,8 +118,13 @@ def plan_given(graph: LayerGraph, cluster: Cluster, plan: Plan, cost_model: Cost
     predicted = evaluate(graph, cluster, plan.segments, model)
     best_alone = baseline_plan(graph, cluster, SINGLE_DEVICE, model)
     alone_fits = exceeding(cluster, memory_needs(graph, best_alone.segments, devices)) is None
+    seconds, alone_seconds = (
+        simulate(graph, cluster, item.segments, model).latency for item in (predicted, best_alone)
+    )
     occupation = Occupations(cluster, model).of_plan(graph, predicted)
-    return PlanningResult(predicted, best_alone, False, "The plan was given.", occupation, alone_fits)
+    return PlanningResult(
+        predicted, seconds, best_alone, alone_seconds, False, "The plan was given.", occupation, alone_fits
+    )
 
 
 def _aim(scheme: str, objective: str) -> Objective:

@@ -55,7 +55,7 @@ def test_the_json_says_what_the_tables_say(folder: Path) -> None:
     assert compared["runner_up"] in BASELINES
     assert set(found["device_times"]) == {"left", "right"}
     for times in found["device_times"].values():
-        assert sum(times.values()) == pytest.approx(found["simulated_seconds"])
+        assert sum(times.values()) == pytest.approx(found["predicted_seconds"])
     assert found["exact"] in (True, False)
     assert summary(folder, "--no-compare")["comparison"] is None
 

@@ -92,7 +92,8 @@ class FakePipeline:
         plan = Plan("digest", names, (segment,), (SegmentCost((0.1, 0.3), 0.2, 77),), predicted_seconds=0.5)
         alone = Plan("digest", names, (segment,), predicted_seconds=0.9)
         occupation = Occupation(np.full(4, 0.1), np.zeros(4), np.zeros(4))
-        return SimpleNamespace(plan=plan, single_device=alone, exact=True, reason="Because.",
+        return SimpleNamespace(plan=plan, latency_seconds=0.5, single_device=alone, single_device_seconds=0.9,
+                               exact=True, reason="Because.",
                                occupation=occupation, single_device_fits=False)  # fmt: skip
 
     def read_plan(self, text: str, model: Any, cluster: Cluster) -> Plan:
@@ -105,7 +106,8 @@ class FakePipeline:
         costs = (SegmentCost((0.1,) * len(plan.devices), 0.2, 5),)
         predicted = dataclasses.replace(plan, costs=costs, predicted_seconds=0.25)
         occupation = Occupation(np.full(4, 0.1), np.zeros(4), np.zeros(4))
-        return SimpleNamespace(plan=predicted, single_device=predicted, exact=False, reason="Given.",
+        return SimpleNamespace(plan=predicted, latency_seconds=0.25, single_device=predicted,
+                               single_device_seconds=0.9, exact=False, reason="Given.",
                                occupation=occupation, single_device_fits=True)  # fmt: skip
 
     def compile_plan(self, model: Any, plan: Plan) -> Any:

@@ -8,11 +8,13 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Segment
 from flexpie.core.scheme import IN_H, IN_W, OUT_C, REPLICATED, single
 from flexpie.core.strategy import STRATEGIES
+from flexpie.planner.estimator.cost_model import default_cost_model
 from flexpie.planner.evaluation import evaluate, merged
 from flexpie.planner.forced import forced_plan, forced_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.planning import make_plan
+from flexpie.planner.simulation import simulate
 from tests.unit.planner.graphs import GraphWriter, RandomCostModel, cluster_of, conv_chain, residual_net
 
 BIG = residual_net(blocks=3, size=56, channels=64)
@@ -166,3 +168,12 @@ def test_a_random_cost_model_is_obeyed() -> None:
         forced_plan(conv_chain(3), cluster, scheme, cost_model=model).predicted_seconds
         for scheme in (IN_H, IN_W, OUT_C)
     )
+
+
+def test_one_device_is_taken_where_the_division_is_simulated_slower() -> None:
+    graph, cluster = conv_chain(3), cluster_of(1.0, 1.0)
+    result = make_plan(graph, cluster)
+    assert result.latency_seconds <= result.single_device_seconds
+    assert result.latency_seconds == simulate(graph, cluster, result.plan.segments, default_cost_model(cluster)).latency
+    alone = make_plan(graph, cluster, scheme="Single")
+    assert alone.latency_seconds == alone.single_device_seconds == result.single_device_seconds
