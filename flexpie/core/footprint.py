@@ -55,9 +55,7 @@ class Footprint:
         wanted = tuple(self.wanted.pop(name, None) if name else None for name in operator.outputs)
         if all(region is None for region in wanted):
             return None
-        bound, rule = bind(self.graph, operator), rule_for(operator)
-        produced = rule.produces(bound, wanted)
-        needed = rule.needs(bound, produced)
+        produced, needed = _part(self.graph, operator, wanted)
         for name, region in zip(operator.outputs, produced, strict=True):
             if name and region is not None:
                 self.held[name] = region
@@ -66,6 +64,17 @@ class Footprint:
                 target = self.weights if name in self.graph.weights else self.wanted
                 target[name] = target[name].hull(region) if name in target else region
         return OperatorPart(operator, produced, needed)
+
+
+def _part(graph: LayerGraph, operator: Operator, wanted: Regions) -> tuple[Regions, Regions]:
+    """What is produced and needed where some regions are wanted; remembered for all operators that look the same."""
+    bound = bind(graph, operator)
+    known: dict[Regions, tuple[Regions, Regions]] = bound.found.setdefault("parts", {})
+    if wanted not in known:
+        rule = rule_for(operator)
+        produced = rule.produces(bound, wanted)
+        known[wanted] = produced, rule.needs(bound, produced)
+    return known[wanted]
 
 
 def crossing_tensors(graph: LayerGraph, first: int, stop: int) -> tuple[str, ...]:
@@ -91,7 +100,7 @@ def segment_footprints(
     for device in range(len(shares)):
         wanted = {name: region for name, regions in owned.items() if (region := regions[device]) is not None}
         footprint = Footprint(graph, wanted)
-        for index in range(stop - 1, first - 1, -1):
+        for index in range(stop - 1, first - 1, -1) if wanted else ():
             footprint.extend(graph.layers[index])
         footprints.append(footprint)
     return tuple(footprints)

@@ -84,6 +84,8 @@ class LayerGraph:
     """SHA-256 (hex) of the model file it came from; plans name it."""
     bound: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     """By operator name: what `flexpie.core.rules.bind` made of it."""
+    found: dict[Any, dict[str, Any]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """By what makes operators look the same: what has been found out about them."""
 
     def operators(self) -> Iterator[Operator]:
         """Every operator, in running order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,63 +21,72 @@ class Bounds:
     the optimum.
     """
 
-    arriving: tuple[Array, ...]
-    """Per cut and candidate: least cost of all up to the end of a segment that ends there with that candidate, [K];
-    [1] at the first cut."""
-    onward: tuple[Array, ...]
-    """Per cut and candidate with which a segment ends there: least time from the cut to the end, [K]; [1] at the
-    first cut."""
+    table: CostTable
+    arriving: Array
+    """Least cost of all up to the end of a segment that ends with a candidate, [candidates of all cuts]; see
+    `CostTable.offsets`."""
+    onward: Array
+    """Least time from the end of a segment that ends with a candidate to the end of all, [candidates of all cuts]."""
+    exchange: tuple[Array, ...]
+    """Per cut: seconds of the main tensor's exchange in front of each segment that begins there, by the candidate with
+    which it was produced, [K, N]; 0 where the cut has no main tensor or the segment does not read it. At the first
+    cut, of everything that is sent, [1, N]."""
 
     def best(self) -> float:
         """No plan is faster than this."""
-        return float(self.onward[0][0])
+        return float(self.onward[0])
 
+    def by_cut(self) -> tuple[Array, ...]:
+        """`onward` of each cut's candidates."""
+        return tuple(self.onward[self.table.of_cut(position)] for position in range(len(self.table.cuts)))
 
-def main_exchange_seconds(table: CostTable, position: int) -> Array:
-    """Seconds of the main tensor's exchange in front of each segment that begins at a cut, by the candidate with
-    which it was produced, [K, N]; 0 where the cut has no main tensor or the segment does not read it. At the first
-    cut, of everything that is sent, [1, N]."""
-    cut = table.cuts[position]
-    if position == 0:
-        return table.joint_seconds(0, np.repeat(cut.holdings, len(cut.stop), axis=0), cut.needs)[None]
-    rows = max(1, len(cut.candidates))
-    slot = cut.main
-    if slot < 0:
-        return np.zeros((rows, len(cut.stop)))
-    return table.alone_seconds(position, slot, cut.holdings[:, slot], cut.needs[:, slot])
+    def following(self, position: int) -> Array:
+        """The bound behind each segment that begins at a cut, [N]."""
+        found: Array = self.onward[self.table.targets[position]]
+        return found
 
 
 def lower_bounds(table: CostTable, segment_seconds: tuple[Array, ...]) -> Bounds:
     """Lower bounds, given what each segment costs without its exchange ([N] per cut)."""
+    exchange = tuple(_main_exchange_seconds(table, position) for position in range(len(table.cuts)))
     costs = [
-        main_exchange_seconds(table, position) + (segment_seconds[position] - cut.relief_seconds)
-        for position, cut in enumerate(table.cuts)
+        seconds + (segment_seconds[position] - cut.relief_seconds)
+        for position, (cut, seconds) in enumerate(zip(table.cuts, exchange, strict=True))
     ]
-    return Bounds(_arriving(table, costs), _onward(table, costs))
+    return Bounds(table, _arriving(table, costs), _onward(table, costs), exchange)
 
 
-def _onward(table: CostTable, costs: list[Array]) -> tuple[Array, ...]:
-    last = table.cuts[-1]
-    onward = [np.zeros(max(1, len(cut.candidates))) for cut in table.cuts]
+def _main_exchange_seconds(table: CostTable, position: int) -> Array:
+    cut = table.cuts[position]
+    if position == 0:
+        return table.joint_seconds(0, np.repeat(cut.holdings, len(cut.stop), axis=0), cut.needs)[None]
+    slot = cut.main
+    if slot < 0:
+        return np.zeros((max(1, len(cut.candidates)), len(cut.stop)))
+    return table.alone_seconds(position, slot, cut.holdings[:, slot], cut.needs[:, slot])
+
+
+def _onward(table: CostTable, costs: list[Array]) -> Array:
+    last, onward = table.cuts[-1], np.zeros(table.offsets[-1])
     if last.main >= 0:
         needs = table.gather[last.main : last.main + 1]
-        onward[-1] = table.alone_seconds(len(table.cuts) - 1, last.main, last.holdings[:, last.main], needs)[:, 0]
+        end = table.alone_seconds(len(table.cuts) - 1, last.main, last.holdings[:, last.main], needs)[:, 0]
+        onward[table.of_cut(len(table.cuts) - 1)] = end
     for position in range(len(table.cuts) - 2, -1, -1):
-        onward[position] = (costs[position] + following(table, onward, position)).min(axis=1)
-    return tuple(onward)
+        onward[table.of_cut(position)] = (costs[position] + onward[table.targets[position]]).min(axis=1)
+    return onward
 
 
-def _arriving(table: CostTable, costs: list[Array]) -> tuple[Array, ...]:
-    arriving = [np.full(max(1, len(cut.candidates)), np.inf) for cut in table.cuts]
-    arriving[0][:] = 0.0
-    for position, cut in enumerate(table.cuts):
-        reached = (arriving[position][:, None] + costs[position]).min(axis=0)
-        for seconds, stop, choice in zip(reached, cut.stop, cut.choice, strict=True):
-            arriving[stop][choice] = min(arriving[stop][choice], seconds)
-    return tuple(arriving)
+def _arriving(table: CostTable, costs: list[Array]) -> Array:
+    arriving = np.full(table.offsets[-1], np.inf)
+    arriving[table.of_cut(0)] = 0.0
+    for position, cost in enumerate(costs):
+        reached = (arriving[table.of_cut(position)][:, None] + cost).min(axis=0)
+        np.minimum.at(arriving, table.targets[position], reached)
+    return arriving
 
 
-def following(table: CostTable, onward: list[Array] | tuple[Array, ...], position: int) -> Array:
-    """The bound behind each segment that begins at a cut, [N]."""
-    cut = table.cuts[position]
-    return np.array([onward[stop][choice] for stop, choice in zip(cut.stop, cut.choice, strict=True)])
+def following(table: CostTable, onward: Sequence[Array], position: int) -> Array:
+    """What is known to come behind each segment that begins at a cut, [N], given that by cut and candidate."""
+    found: Array = np.concatenate(onward)[table.targets[position]]
+    return found

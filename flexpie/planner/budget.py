@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
-from flexpie.core.plan import Plan
+from flexpie.core.plan import Plan, Segment
 from flexpie.core.scheme import OUT_C
 from flexpie.planner.candidates import Candidate, Shares, all_candidates, share_choices
 from flexpie.planner.cost import CostModel
@@ -17,7 +17,7 @@ from flexpie.planner.evaluation import evaluate, merged
 from flexpie.planner.forced import forced_segments
 from flexpie.planner.memory import MemoryNeed, memory_needs
 from flexpie.planner.memory_saving import least_memory
-from flexpie.planner.search import search, search_within
+from flexpie.planner.search import SearchResult, search, search_fitting, search_within
 from flexpie.planner.sizing import advice, divided_plans
 from flexpie.planner.table import CostTable, cost_table
 
@@ -29,6 +29,8 @@ _FIRST_PRICE = 1 / 64
 """The first price: what a device's whole budget costs, as a part of the time of the fastest plan."""
 EQUAL = 1 + 1e-6
 """One device is preferred to a division that is faster by less."""
+_FEW_LAYERS = 12
+"""Layers of the largest graph of which all segments are looked at."""
 _ROOM_STEPS = 3
 """Corrections of what the activations leave to the weights."""
 
@@ -38,7 +40,8 @@ class Fit:
     """A plan within the budgets."""
 
     plan: Plan
-    exact: bool
+    gap: float | None
+    """By which part another plan that fits could be faster at most; None if not known."""
     priced: bool
     """Whether the fastest plan did not fit, so that weights were given a price."""
 
@@ -85,9 +88,10 @@ def search_within_budgets(
 ) -> Fit:
     """The fastest plan found that fits every device's memory.
 
-    Where the fastest of all fits, it is that. Else searches that limit each device's weights, to what its budget leaves
-    beside the activations, and searches that put a price on them compete: the best plan is good, but not proven best.
-    Where they find nothing, the plan that needs least memory is the last resort.
+    Where the fastest of all fits, it is that. Of a graph with few layers it is the fastest one that fits, too. Else
+    searches that limit each device's weights, to what its budget leaves beside the activations, and searches that put
+    a price on them compete: the best plan is good, but not proven best. Where they find nothing, the plan that needs
+    least memory is the last resort.
 
     Parameters
     ----------
@@ -108,16 +112,18 @@ class _Budgets:
     def fit(self, candidates: Sequence[Candidate]) -> Fit:
         table = cost_table(self.graph, self.devices, candidates, self.model)
         result = search(table)
-        found, exact = evaluate(self.graph, self.cluster, merged(result.segments), self.model), result.exact
+        found = evaluate(self.graph, self.cluster, merged(result.segments), self.model)
         excess = self._consider(found)
         for plan in self.alone:
             self._consider(plan, margin=EQUAL)
         if excess is None:
             assert self.best is not None
-            return Fit(self.best, exact, False)
+            return Fit(self.best, self._gap(result), False)
         least_weights = forced_segments(self.graph, self.cluster, OUT_C)
         self._consider(evaluate(self.graph, self.cluster, least_weights, self.model))
-        self._search_tighter(found, excess)
+        exact = self._search_exactly(excess)
+        if not exact:
+            self._search_tighter(found, excess)
         if self.best is None:
             known = [found, *self.alone, *divided_plans(self.graph, self.cluster, self.model)]
             self._consider(least_memory(self.graph, self.cluster, self.model, table, known).plan)
@@ -126,7 +132,31 @@ class _Budgets:
             raise self.least.error(
                 self.cluster, "no plan was found that fits; the closest", advice(self.graph, self.cluster)
             )
-        return Fit(self.best, False, True)
+        return Fit(self.best, 0.0 if exact else self._gap(result), True)
+
+    def _gap(self, fastest: SearchResult) -> float | None:
+        """How much faster a plan could be than the best one, given what is known of all that need not fit."""
+        assert self.best is not None
+        before = self.best.predicted_seconds
+        if fastest.exact and before <= fastest.seconds * EQUAL:
+            return 0.0
+        return 1 - fastest.bound / before if fastest.complete and 0 < fastest.bound < before else None
+
+    def _search_exactly(self, excess: Excess) -> bool:
+        """Look for the fastest plan that fits in the order of lower bounds, in a graph with few layers. Returns whether
+        it was found, or none fits."""
+        if len(self.graph.layers) > _FEW_LAYERS:
+            return False
+        candidates = self._roomier_candidates(excess)
+        table = cost_table(self.graph, self.devices, candidates, self.model, every_segment=True)
+        upper = math.inf if self.best is None else self.best.predicted_seconds
+        result = search_fitting(table, self._fits, upper)
+        if result.segments:
+            self._consider(evaluate(self.graph, self.cluster, result.segments, self.model))
+        return result.exact
+
+    def _fits(self, segments: Sequence[Segment]) -> bool:
+        return exceeding(self.cluster, memory_needs(self.graph, segments, self.devices)) is None
 
     def _search_tighter(self, fastest: Plan, excess: Excess) -> None:
         """Search within the budgets with dearer and dearer weights on the devices that are over them, also without

@@ -8,6 +8,8 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.scheme import REPLICATED, SPLITTING, Scheme, single
 
 Shares = tuple[float, ...]
+MOST_LISTED = 8
+"""Devices up to which every number of the fastest ones is a choice, and each one alone."""
 Candidate = tuple[Scheme, Shares]
 """A scheme with the weight of each device."""
 
@@ -19,7 +21,8 @@ def proportional_shares(cluster: Cluster) -> Shares:
 
 
 def share_choices(cluster: Cluster, without: frozenset[int] = frozenset()) -> tuple[Shares, ...]:
-    """Weights of the devices to choose from: the fastest k for every k ≥ 2, all in proportion to speed, all equal.
+    """Weights of the devices to choose from: the fastest k for every k ≥ 2, all in proportion to speed, all equal. Of
+    more than `MOST_LISTED` devices the fastest 2, 4, 8 and so on, and all.
 
     Fewer devices come first, so that of two equal divisions the one without idle devices gives the name. Devices of
     `without` get nothing. Proportional choices give exactly the same number to devices of equal speed.
@@ -27,7 +30,7 @@ def share_choices(cluster: Cluster, without: frozenset[int] = frozenset()) -> tu
     speeds = [0.0 if index in without else device.speed for index, device in enumerate(cluster.devices)]
     ranked = sorted((index for index in range(len(speeds)) if speeds[index] > 0), key=lambda i: (-speeds[i], i))
     found: dict[Shares, None] = {}
-    for count in range(2, len(ranked) + 1):
+    for count in _counts(len(ranked)):
         chosen = set(ranked[:count])
         for weights in (speeds, [1.0] * len(speeds)) if count == len(ranked) else (speeds,):
             kept = [weight if index in chosen else 0.0 for index, weight in enumerate(weights)]
@@ -36,13 +39,23 @@ def share_choices(cluster: Cluster, without: frozenset[int] = frozenset()) -> tu
     return tuple(found)
 
 
+def _counts(devices: int) -> list[int]:
+    if devices <= MOST_LISTED:
+        return list(range(2, devices + 1))
+    return [*(1 << power for power in range(1, (devices - 1).bit_length())), devices]
+
+
 def all_candidates(devices: int, shares: Sequence[Shares], schemes: Sequence[Scheme] = SPLITTING) -> list[Candidate]:
-    """Each device alone, every scheme with every choice of shares, and every set of devices replicated.
+    """Each device alone, every scheme with every choice of shares, and every set of devices replicated. Of more than
+    `MOST_LISTED` devices, those alone that take part in a choice of no more than these.
 
     Where two of them divide a tensor in the same way, the earlier one gives the name.
     """
     found: dict[Candidate, None] = {}
+    few = [choice for choice in shares if sum(weight > 0 for weight in choice) <= MOST_LISTED]
     for device in range(devices):
+        if devices > MOST_LISTED and not any(choice[device] > 0 for choice in few):
+            continue
         found[single(device), tuple(float(index == device) for index in range(devices))] = None
     found |= {(scheme, choice): None for scheme in schemes for choice in shares}
     for choice in shares:

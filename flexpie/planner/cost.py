@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flexpie.core.footprint import OperatorPart
-from flexpie.core.graph import Layer, LayerGraph
+from flexpie.core.graph import Layer, LayerGraph, Operator
 from flexpie.core.region import Region
 from flexpie.core.rules import Regions, bind, rule_for
 from flexpie.core.tensor import Shape
@@ -105,28 +105,67 @@ def layer_work(graph: LayerGraph, layer: Layer, parts: Sequence[OperatorPart]) -
     return tuple(work_of(graph, part, part.operator is not layer.operators[0]) for part in reversed(parts))
 
 
-def work_of(graph: LayerGraph, part: OperatorPart, linked: bool = False) -> Work:
-    """The work of one operator part."""
-    operator = part.operator
+@dataclass(frozen=True)
+class FixedTraits:
+    """What all parts of an operator have in common; see `Work`."""
+
+    op_type: str
+    kernel: Shape
+    strides: Shape
+    group: int
+    linked: bool
+    dtype: str
+    fed_by: str
+    read_by: str
+
+
+def fixed_traits(graph: LayerGraph, operator: Operator, linked: bool) -> FixedTraits:
+    """What all parts of an operator have in common."""
     bound = bind(graph, operator)
-    read = _sizes(graph, operator.inputs, part.needed)
     strides = bound.integers("strides") if "strides" in operator.attributes else None
-    return Work(
+    group = bound.integer("group", 1) if operator.op_type == "Conv" else 1
+    dtype = graph.tensors[operator.outputs[0]].dtype.value if operator.outputs[0] else ""
+    return FixedTraits(
         op_type=operator.op_type,
-        flops=rule_for(operator).flops(bound, part.produced),
+        kernel=_kernel(graph, operator),
+        strides=strides or (),
+        group=group,
+        linked=linked,
+        dtype=dtype,
+        fed_by=graph.makers.get(operator.inputs[0], "") if operator.inputs else "",
+        read_by=graph.first_readers.get(operator.outputs[0], ""),
+    )
+
+
+def work_of(graph: LayerGraph, part: OperatorPart, linked: bool = False) -> Work:
+    """The work of one operator part; remembered for all operators that look the same."""
+    known: dict[object, Work] = bind(graph, part.operator).found.setdefault("works", {})
+    key = (part.produced, part.needed, linked)
+    if key not in known:
+        known[key] = _work_of(graph, part, linked)
+    return known[key]
+
+
+def _work_of(graph: LayerGraph, part: OperatorPart, linked: bool) -> Work:
+    operator = part.operator
+    traits = fixed_traits(graph, operator, linked)
+    read = _sizes(graph, operator.inputs, part.needed)
+    return Work(
+        op_type=traits.op_type,
+        flops=rule_for(operator).flops(bind(graph, operator), part.produced),
         bytes_read=sum(nbytes for _, nbytes in read),
         bytes_written=sum(nbytes for _, nbytes in _sizes(graph, operator.outputs, part.produced)),
         weight_bytes=sum(nbytes for name, nbytes in read if name in graph.weights),
         inputs=_shapes(part.needed),
         outputs=_shapes(part.produced),
-        kernel=_kernel(graph, part),
-        strides=strides or (),
-        group=bound.integer("group", 1) if operator.op_type == "Conv" else 1,
-        linked=linked,
-        dtype=graph.tensors[operator.outputs[0]].dtype.value if operator.outputs[0] else "",
-        cut=_cut(graph, part),
-        fed_by=graph.makers.get(operator.inputs[0], "") if operator.inputs else "",
-        read_by=graph.first_readers.get(operator.outputs[0], ""),
+        kernel=traits.kernel,
+        strides=traits.strides,
+        group=traits.group,
+        linked=traits.linked,
+        dtype=traits.dtype,
+        cut=cut_axes(graph, operator, _shapes(part.produced)),
+        fed_by=traits.fed_by,
+        read_by=traits.read_by,
     )
 
 
@@ -139,21 +178,20 @@ def _sizes(graph: LayerGraph, names: Sequence[str], regions: Regions) -> list[tu
     return [(name, nbytes) for (name, _), nbytes in found.items()]
 
 
-def _cut(graph: LayerGraph, part: OperatorPart) -> tuple[bool, ...]:
-    name, region = part.operator.outputs[0], part.produced[0]
-    if not name or region is None:
+def cut_axes(graph: LayerGraph, operator: Operator, outputs: Sequence[Shape | None]) -> tuple[bool, ...]:
+    """`Work.cut` of a part that yields regions of these shapes."""
+    name, shape = operator.outputs[0], outputs[0]
+    if not name or shape is None:
         return ()
-    shape = graph.tensors[name].shape
-    return tuple(have < length for have, length in zip(region.shape, shape, strict=False))
+    return tuple(have < length for have, length in zip(shape, graph.tensors[name].shape, strict=False))
 
 
 def _shapes(regions: Regions) -> tuple[Shape | None, ...]:
     return tuple(None if region is None else region.shape for region in regions)
 
 
-def _kernel(graph: LayerGraph, part: OperatorPart) -> Shape:
+def _kernel(graph: LayerGraph, operator: Operator) -> Shape:
     """Spatial extent of the window: of a convolution from its weight, of a pool from its attribute."""
-    operator = part.operator
     if operator.op_type == "Conv" and len(operator.inputs) > 1:
         return graph.tensors[operator.inputs[1]].shape[2:]
     window = operator.attributes.get("kernel_shape", ())

@@ -24,18 +24,37 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     """
     devices = len(cluster.devices)
     walk = Walk(graph, devices)
-    costs = []
+    works: list[list[list[LayerWork]]] = [[] for _ in range(devices)]
+    exchanges = []
     for visit in walk.visits(segments):
-        compute = tuple(
-            float(np.sum(cost_model.compute_seconds(device, segment_works(graph, visit.segment, footprint))))
-            for device, footprint in enumerate(visit.footprints)
-        )
-        seconds = float(cost_model.exchange_seconds(visit.nbytes))
-        costs.append(SegmentCost(compute, seconds, int(visit.nbytes.sum())))
-    gather = float(cost_model.exchange_seconds(walk.gather()))
+        for device, footprint in enumerate(visit.footprints):
+            works[device].append(segment_works(graph, visit.segment, footprint))
+        exchanges.append(visit.nbytes)
+    compute = _compute_seconds(cost_model, works)
+    *seconds, gather = cost_model.exchange_seconds(np.stack([*exchanges, walk.gather()])).tolist()
+    costs = [
+        SegmentCost(tuple(of_device), exchange, int(nbytes.sum()))
+        for *of_device, exchange, nbytes in zip(*compute, seconds, exchanges, strict=True)
+    ]
     total = sum(cost.exchange_seconds + max(cost.compute_seconds) for cost in costs) + gather
     names = tuple(device.name for device in cluster.devices)
     return Plan(graph.signature, names, tuple(segments), tuple(costs), gather, total, relayed_ways(cluster))
+
+
+def _compute_seconds(model: CostModel, works: Sequence[Sequence[Sequence[LayerWork]]]) -> list[list[float]]:
+    """Seconds that each device takes for each segment, of which `works` holds those of its layers. The model is asked
+    once for all devices that are equally fast."""
+    twins = model.twins
+    seconds: dict[int, dict[LayerWork, float]] = {}
+    for device in dict.fromkeys(twins):
+        mine = [of_device for twin, of_device in zip(twins, works, strict=True) if twin == device]
+        asked = list({work: None for of_device in mine for segment in of_device for work in segment})
+        answers = model.compute_seconds(device, asked).tolist() if asked else []
+        seconds[device] = dict(zip(asked, answers, strict=True))
+    return [
+        [sum((seconds[twin][work] for work in segment), start=0.0) for segment in of_device]
+        for twin, of_device in zip(twins, works, strict=True)
+    ]
 
 
 def segment_works(graph: LayerGraph, segment: Segment, footprint: Footprint) -> list[LayerWork]:

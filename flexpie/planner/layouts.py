@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from flexpie.core.region import Region
 from flexpie.core.tensor import Shape
+from flexpie.planner.boxes import (
+    Boxes,
+    Indices,
+    Mask,
+    axis_lengths,
+    boxes_of,
+    contains,
+    hull,
+    present,
+    regions_of,
+    row_keys,
+    sizes,
+    whole_box,
+)
 from flexpie.planner.cost import Array, CostModel
 
 Layout = tuple[Region | None, ...]
 """The region of a tensor at each of n devices and, last, at the master; None where there is none of it."""
-Indices = npt.NDArray[np.int64]
 
 NOTHING = -1
 """Stands for a layout (or holding) that is absent."""
@@ -42,46 +55,83 @@ class TensorKind:
     itemsize: int
     ends: int
     """Length of a layout: devices and master."""
-    layouts: list[Layout] = field(default_factory=list)
     holdings: list[HoldingNumbers] = field(default_factory=list)
-    _layout_index: dict[Layout, int] = field(default_factory=dict)
-    _holding_index: dict[HoldingNumbers, int] = field(default_factory=dict)
-    _hulls: dict[tuple[int, int], int] = field(default_factory=dict)
-    _received: dict[tuple[int, int], int] = field(default_factory=dict)
-    _seconds: Array = field(default_factory=lambda: np.full((0, 0), np.nan))
-    _bounds: dict[int, Array] = field(default_factory=dict)
 
-    def bounds_of(self, layout: int) -> Array:
-        """Bounds of a layout's regions, [ends, axes, (start, stop)]; NaN where there is none."""
-        if layout not in self._bounds:
-            absent, scalar = [(np.nan, np.nan)] * len(self.axis_lengths), [(0, 1)]
-            rows = [absent if region is None else region or scalar for region in self.layouts[layout]]
-            self._bounds[layout] = np.array(rows, dtype=np.float64)
-        return self._bounds[layout]
+    def __post_init__(self) -> None:
+        self._store = [np.zeros((16, self.ends, len(axis_lengths(self.shape)), 2), dtype=np.int64)]
+        self._layout_index: dict[bytes, int] = {}
+        self._holding_index: dict[HoldingNumbers, int] = {}
+        self._hulls: dict[int, int] = {}
+        self._sources: dict[int, int] = {}
+        self._received: dict[int, int] = {}
+        self._everywhere: Mask = np.zeros(0, dtype=np.bool_)
+        self._serves: dict[tuple[bytes, bool], Mask] = {}
+        self._seconds: Array = np.full((0, 0), np.nan)
+
+    # -------------------------------------------------------------------------------------------- layouts
 
     @property
-    def axis_lengths(self) -> Shape:
-        """The shape, but that a scalar has one axis of length 1."""
-        return self.shape or (1,)
+    def _boxes(self) -> Boxes:
+        """The regions of all layouts, and room for more; shared with kinds of `without_seconds`."""
+        return self._store[0]
+
+    @property
+    def nbytes_of_all(self) -> int:
+        """Bytes of the whole tensor."""
+        return math.prod(self.shape) * self.itemsize
+
+    def __len__(self) -> int:
+        """How many layouts there are."""
+        return len(self._layout_index)
 
     def layout(self, regions: Layout) -> int:
         """The number of a layout."""
-        number = self._layout_index.setdefault(regions, len(self.layouts))
-        if number == len(self.layouts):
-            self.layouts.append(regions)
-        return number
+        return int(self.layouts(boxes_of(regions, len(self.shape))[None])[0])
 
-    def hull(self, first: int, second: int) -> int:
-        """The layout of both, end by end the bounding box; `NOTHING` adds nothing."""
-        if first == second or second == NOTHING:
-            return first
-        if first == NOTHING:
-            return second
-        key = (first, second)
-        if key not in self._hulls:
-            pairs = zip(self.layouts[first], self.layouts[second], strict=True)
-            self._hulls[key] = self.layout(tuple(b if a is None else a if b is None else a.hull(b) for a, b in pairs))
-        return self._hulls[key]
+    def layouts(self, boxes: Boxes) -> Indices:
+        """The numbers of layouts, which are given as [L, ends, axes, (start, stop)]."""
+        numbers = np.empty(len(boxes), dtype=np.int64)
+        index = self._layout_index
+        for at, key in enumerate(row_keys(boxes)):
+            number = index.setdefault(key, len(index))
+            if number >= len(self._boxes):
+                self._store[0] = np.concatenate((self._boxes, np.zeros_like(self._boxes)))
+            if number == len(index) - 1:
+                self._boxes[number] = boxes[at]
+            numbers[at] = number
+        return numbers
+
+    def boxes(self, layouts: Indices) -> Boxes:
+        """The regions of layouts, [L, ends, axes, (start, stop)]; all absent for `NOTHING`."""
+        found: Boxes = self._boxes[layouts]
+        found[layouts == NOTHING] = NOTHING
+        return found
+
+    def regions(self, layout: int) -> Layout:
+        """The regions of one layout."""
+        return regions_of(self._boxes[layout], len(self.shape))
+
+    def whole_on(self, ends: Sequence[frozenset[int]]) -> Indices:
+        """The layouts in which each of some ends has all of the tensor, for several sets of ends."""
+        boxes = np.full((len(ends), *self._boxes.shape[1:]), NOTHING, dtype=np.int64)
+        for at, chosen in enumerate(ends):
+            boxes[at, sorted(chosen)] = whole_box(self.shape)
+        return self.layouts(boxes)
+
+    def hulls(self, first: Indices, second: Indices) -> Indices:
+        """The layouts of both, end by end the bounding boxes; `NOTHING` adds nothing."""
+        result = np.where(first == NOTHING, second, first)
+        unlike = np.nonzero((first != second) & (first != NOTHING) & (second != NOTHING))[0]
+        if len(unlike):
+            keys, where = np.unique((first[unlike] << 32) | second[unlike], return_inverse=True)
+            missing = np.array([key for key in keys.tolist() if key not in self._hulls], dtype=np.int64)
+            if len(missing):
+                joined = self.layouts(hull(self._boxes[missing >> 32], self._boxes[missing & 0xFFFFFFFF]))
+                self._hulls.update(zip(missing.tolist(), joined.tolist(), strict=True))
+            result[unlike] = np.array([self._hulls[key] for key in keys.tolist()], dtype=np.int64)[where]
+        return result
+
+    # ------------------------------------------------------------------------------------------- holdings
 
     def holding(self, sources: int, held: Sequence[int]) -> int:
         """The number of a holding."""
@@ -91,30 +141,106 @@ class TensorKind:
             self.holdings.append(numbers)
         return number
 
-    def received(self, holding: int, needed: int) -> int:
-        """The holding after an exchange that brought every end what it needed."""
-        key = (holding, needed)
+    def produced(self, owned: Indices, computed: Indices) -> Indices:
+        """The holdings of a tensor of which the devices computed one layout and own another, pair by pair."""
+        sources = self.sources(owned)
+        return np.array([self.holding(a, (b,)) for a, b in zip(sources.tolist(), computed.tolist(), strict=True)],
+                        dtype=np.int64)  # fmt: skip
+
+    def sources(self, owned: Indices) -> Indices:
+        """The layouts of what each device sends of a tensor: where it is replicated, the first owner sends all."""
+        return np.array([self._source(number) for number in owned.tolist()], dtype=np.int64)
+
+    def _source(self, owned: int) -> int:
+        if owned not in self._sources:
+            boxes = self._boxes[owned]
+            owners = np.nonzero(present(boxes))[0]
+            source = owned
+            if len(owners) > 1 and (boxes[owners[0]] == boxes[owners[1]]).all():
+                alone = np.full_like(boxes, NOTHING)
+                alone[owners[0]] = boxes[owners[0]]
+                source = int(self.layouts(alone[None])[0])
+            self._sources[owned] = source
+        return self._sources[owned]
+
+    def received(self, holdings: Indices, needed: Indices) -> Indices:
+        """The holdings after an exchange that brought every end what it needed, pair by pair."""
+        keys, where = np.unique((holdings << 32) | needed, return_inverse=True)
+        known = self._received
+        missing = [key for key in keys.tolist() if key not in known]
+        if missing:
+            self._receive(missing)
+        result: Indices = np.array([known[key] for key in keys.tolist()], dtype=np.int64)[where]
+        return result
+
+    def receive(self, holding: int, needed: int) -> int:
+        """The holding after one exchange."""
+        key = (holding << 32) | needed
         if key not in self._received:
-            before = self.holdings[holding]
-            if any(self._covers(layout, needed) for layout in before.held):
-                after = before.held
-            else:
-                kept = [layout for layout in before.held if not self._covers(needed, layout)]
-                after = tuple(sorted((*kept, needed)))
-            self._received[key] = self.holding(before.sources, after)
+            self._receive([key])
         return self._received[key]
 
-    def _covers(self, layout: int, other: int) -> bool:
-        """Whether every end has in one layout all that it has in the other."""
-        pairs = zip(self.layouts[layout], self.layouts[other], strict=True)
-        return all(b is None or (a is not None and a.contains(b)) for a, b in pairs)
+    def _receive(self, keys: Sequence[int]) -> None:
+        """Work out the holdings after some exchanges; keys hold a holding and a need."""
+        before = [self.holdings[key >> 32] for key in keys]
+        held = np.array([layout for item in before for layout in item.held], dtype=np.int64)
+        needed = np.repeat([key & 0xFFFFFFFF for key in keys], [len(item.held) for item in before])
+        enough = self._cover(held, needed).tolist()
+        superseded = self._cover(needed, held).tolist()
+        at = 0
+        for key, item in zip(keys, before, strict=True):
+            end = at + len(item.held)
+            if any(enough[at:end]):
+                self._received[key] = key >> 32
+            else:
+                kept = [layout for layout, old in zip(item.held, superseded[at:end], strict=True) if not old]
+                self._received[key] = self.holding(item.sources, sorted((*kept, key & 0xFFFFFFFF)))
+            at = end
+
+    def _cover(self, layouts: Indices, others: Indices) -> Mask:
+        """Whether every end has in one layout all that it has in another, pair by pair; the arrays broadcast."""
+        return np.asarray(contains(self._boxes[layouts], self._boxes[others]).all(axis=-1), dtype=np.bool_)
+
+    def serves(self, holdings: Indices, asked_by_master: bool) -> Mask:
+        """Whether one holding is as good as another whatever comes, [len(holdings), len(holdings)].
+
+        It is where the same ends send, and every end has at least as much; or where every device has all of the
+        tensor and the master will not ask for it, so that nothing of it is sent any more.
+        """
+        key = (holdings.tobytes(), asked_by_master)
+        if key not in self._serves:
+            self._serves[key] = self._work_out_serves(holdings, asked_by_master)
+        return self._serves[key]
+
+    def _work_out_serves(self, holdings: Indices, asked_by_master: bool) -> Mask:
+        numbers = [self.holdings[number] for number in holdings.tolist()]
+        sources = np.array([item.sources for item in numbers], dtype=np.int64)
+        layouts = np.unique([layout for item in numbers for layout in item.held])
+        part_of = np.zeros((len(numbers), len(layouts)), dtype=np.float64)
+        for at, item in enumerate(numbers):
+            part_of[at, np.searchsorted(layouts, item.held)] = 1.0
+        covered = part_of @ self._cover(layouts[:, None], layouts) > 0
+        missing = ~covered @ part_of.T
+        better: Mask = np.asarray((missing == 0) & (sources[:, None] == sources), dtype=np.bool_)
+        if not asked_by_master:
+            better = np.logical_or(better, self.everywhere(holdings)[:, None])
+        return better
+
+    def everywhere(self, holdings: Indices) -> Mask:
+        """Whether every device has all of the tensor, [len(holdings)]."""
+        known = len(self._everywhere)
+        if known < len(self.holdings):
+            fresh = self.holdings[known:]
+            held = self._boxes[[layout for item in fresh for layout in item.held], :-1]
+            whole = contains(held, whole_box(self.shape)).all(axis=-1)
+            begins = np.cumsum([0, *(len(item.held) for item in fresh[:-1])])
+            self._everywhere = np.concatenate((self._everywhere, np.logical_or.reduceat(whole, begins)))
+        found: Mask = self._everywhere[holdings]
+        return found
 
     def bytes_at(self, layouts: Indices) -> Array:
         """Bytes of each end's region in each layout, [len(layouts), ends]."""
-        unique, where = np.unique(layouts, return_inverse=True)
-        sizes = [[0 if region is None else region.size for region in self.layouts[number]] for number in unique]
-        found: Array = np.array(sizes, dtype=np.float64).reshape(-1, self.ends)[where] * self.itemsize
-        return found
+        return sizes(self._boxes[layouts]).astype(np.float64) * self.itemsize
 
     # ------------------------------------------------------------------------------------------ exchanges
 
@@ -140,54 +266,47 @@ class TensorKind:
 
     def _grow(self) -> None:
         rows, columns = self._seconds.shape
-        if rows < len(self.holdings) or columns < len(self.layouts):
-            grown = np.full((len(self.holdings) + rows // 2, len(self.layouts) + columns // 2), np.nan)
+        if rows < len(self.holdings) or columns < len(self):
+            grown = np.full((len(self.holdings) + rows // 2, len(self) + columns // 2), np.nan)
             grown[:rows, :columns] = self._seconds
             self._seconds = grown
 
     def nbytes(self, holdings: Indices, needs: Indices) -> Array:
         """Bytes that travel for each pair of a holding and a need, [len(needs), source, destination]."""
         chosen, pairs = np.unique(holdings, return_inverse=True)
-        numbers = [self.holdings[number] for number in chosen]
-        sources = np.array([item.sources for item in numbers], dtype=np.int64)[pairs]
-        boxes = _Boxes(self, np.concatenate((sources, needs, [x for item in numbers for x in item.held])))
-        senders, wanted = boxes.bounds(sources)[:, :, None], boxes.bounds(needs)
+        numbers = [self.holdings[number] for number in chosen.tolist()]
+        sources = np.array([item.sources for item in numbers], dtype=np.int64)
+        used = np.concatenate((sources, needs, [x for item in numbers for x in item.held]))
+        axes, volume = self._partial_axes(np.unique(used))
+        boxes = self._boxes[: len(self), :, axes].astype(np.float64)
+        senders, wanted = boxes[sources[pairs]][:, :, None], boxes[needs]
         total = _overlap(senders, wanted[:, None])
         # What the destination holds is counted off: the union of its boxes, by inclusion and exclusion.
-        for at, item in enumerate(numbers):
-            rows = np.nonzero(pairs == at)[0]
-            if item.held == (item.sources,):
-                continue  # disjoint from what the others send
-            for count in range(1, len(item.held) + 1):
-                for subset in itertools.combinations(item.held, count):
+        counts = np.array([0 if item.held == (item.sources,) else len(item.held) for item in numbers])
+        for held in np.unique(counts[counts > 0]).tolist():  # where 0, all is disjoint from what the others send
+            rows = np.nonzero(counts[pairs] == held)[0]
+            layouts = np.array(
+                [item.held if n == held else (0,) * held for item, n in zip(numbers, counts, strict=True)]
+            )
+            for count in range(1, held + 1):
+                for subset in itertools.combinations(range(held), count):
                     common = wanted[rows]
-                    for layout in subset:
-                        common = _intersect(common, boxes.bounds(np.array([layout])))
+                    for at in subset:
+                        common = _intersect(common, boxes[layouts[pairs[rows], at]])
                     total[rows] -= (-1) ** (count + 1) * _overlap(senders[rows], common[:, None])
-        total *= self.itemsize * boxes.volume_per_element
+        total *= self.itemsize * volume
         ends = np.arange(total.shape[-1])
         total[:, ends, ends] = 0.0
         return total
 
-
-class _Boxes:
-    """Bounds of layouts on those axes on which some of their regions is not whole."""
-
-    def __init__(self, kind: TensorKind, layouts: Indices) -> None:
-        self._numbers = np.unique(layouts)
-        bounds = np.stack([kind.bounds_of(int(number)) for number in self._numbers])
-        lengths = np.array(kind.axis_lengths, dtype=np.float64)
-        present = ~np.isnan(bounds).any(axis=(2, 3))
-        partial = (bounds[present] != np.stack((np.zeros_like(lengths), lengths), axis=-1)).any(axis=(0, 2))
+    def _partial_axes(self, layouts: Indices) -> tuple[Indices, float]:
+        """The axes on which some region of the layouts is not whole (at least one), and how many elements of the
+        tensor there are per element of these axes."""
+        boxes = self._boxes[layouts]
+        whole = whole_box(self.shape)
+        partial = ((boxes != whole).any(axis=-1) & present(boxes)[..., None]).any(axis=(0, 1))
         axes = np.nonzero(partial)[0] if partial.any() else np.arange(1)
-        self.volume_per_element = float(np.prod(np.delete(lengths, axes)))
-        """Elements of the tensor per element of the boxes' axes."""
-        self._bounds = np.nan_to_num(bounds[:, :, axes])
-
-    def bounds(self, layouts: Indices) -> Array:
-        """Of each layout, [len(layouts), ends, axes, (start, stop)]."""
-        found: Array = self._bounds[np.searchsorted(self._numbers, layouts)]
-        return found
+        return axes, float(np.prod(np.delete(whole[:, 1], axes)))
 
 
 def _overlap(first: Array, second: Array) -> Array:

@@ -136,7 +136,7 @@ class _Saving:
         bounds = lower_bounds(
             self.table, tuple(cut.compute_seconds.max(axis=1, initial=0.0) for cut in self.table.cuts)
         )
-        prices = Prices(np.append(np.zeros(self.devices), 1.0), bounds.onward)
+        prices = Prices(np.append(np.zeros(self.devices), 1.0), bounds.by_cut())
         sweep = ResourceSweep(self.table, self.uses, [prices])
         least = bounds.best()
         for _ in range(_STEPS):

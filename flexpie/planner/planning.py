@@ -101,7 +101,7 @@ def make_plan(
     candidates = all_candidates(len(devices), share_choices(cluster))
     fit = search_within_budgets(graph, cluster, model, candidates, alone)
     if aim is Objective.LATENCY:
-        return result(fit.plan, 0.0 if fit.exact else None, priced=fit.priced)
+        return result(fit.plan, fit.gap, priced=fit.priced)
     best = best_for(aim, graph, cluster, model, candidates, [fit.plan, *alone])
     return result(best.plan, best.gap, f"{best.reason}{memory_remark(fit.priced)}")
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from flexpie.core.plan import Segment
 from flexpie.planner.bounds import following
+from flexpie.planner.boxes import Indices, Mask, distinct
 from flexpie.planner.cost import Array
-from flexpie.planner.layouts import NOTHING, Indices
-from flexpie.planner.sweep import distinct_rows
+from flexpie.planner.layouts import NOTHING
 from flexpie.planner.table import CostTable, Cut
 
 MOST_LABELS = 128
@@ -28,9 +27,6 @@ _ROUNDING = 1e-9
 """Relative; sums in another order differ by less."""
 _ALIKE = 1 / 500
 """Ways whose bounds differ by less than this part of the limit count as equally good."""
-
-
-Mask = npt.NDArray[np.bool_]
 
 
 class Uses(Protocol):
@@ -225,7 +221,7 @@ class ResourceSweep:
         """The numbers of exchanges of all live tensors at once, [questions], under which `_exchange_uses` has what
         they use; holdings and needs have shape [questions, T]."""
         asked = np.hstack((np.where(needs == NOTHING, NOTHING, holdings), needs))
-        first, where = distinct_rows(asked)
+        first, where = distinct(asked)
         known = self._exchange_index.setdefault(cut.kinds, {})
         keys = [asked[row].tobytes() for row in first]
         fresh = [row for row, key in zip(first.tolist(), keys, strict=True) if key not in known]
@@ -282,7 +278,7 @@ class ResourceSweep:
                 continue
             slot = slots[tensor]
             kind, need = self.table.kinds[cut.kinds[slot]], int(needs[slot])
-            reached.append(state[slot] if need == NOTHING else kind.received(state[slot], need))
+            reached.append(state[slot] if need == NOTHING else kind.receive(state[slot], need))
         return tuple(reached)
 
     # ------------------------------------------------------------------------------------------ the end

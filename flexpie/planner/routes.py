@@ -1,9 +1,8 @@
-"""Which ports and processors the bytes of an exchange pass, as linear maps."""
+"""Which ports and processors the bytes of an exchange pass."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,33 +37,43 @@ class Routes:
 
     def __init__(self, cluster: Cluster) -> None:
         self._ends = len(cluster.devices) + 1
-        pairs = self._ends**2
-        self._sends, self._receives = np.zeros((pairs, self._ends)), np.zeros((pairs, self._ends))
-        self._out_seconds, self._in_seconds = np.zeros((pairs, self._ends)), np.zeros((pairs, self._ends))
-        self._latency = np.zeros(pairs)
+        self._straight = np.zeros((self._ends, self._ends))
+        """1 for pairs of ends whose messages nobody relays."""
+        self._seconds_per_byte = np.zeros((self._ends, self._ends))
+        """Of these pairs' links."""
+        self._latency = np.zeros((self._ends, self._ends))
+        """Of the whole way."""
+        relayed = []
         for (source, destination), stops in all_ways(cluster).items():
-            self._add_way(cluster, source * self._ends + destination, stops)
-
-    def _add_way(self, cluster: Cluster, pair: int, stops: Sequence[int]) -> None:
-        for start, end in itertools.pairwise(stops):
-            link = link_between(cluster, start, end)
-            self._sends[pair, start] += 1
-            self._receives[pair, end] += 1
-            self._out_seconds[pair, start] += 1 / link.bandwidth_bytes_per_second
-            self._in_seconds[pair, end] += 1 / link.bandwidth_bytes_per_second
-            self._latency[pair] += link.latency_seconds
+            links = [link_between(cluster, start, end) for start, end in itertools.pairwise(stops)]
+            self._latency[source, destination] = sum(link.latency_seconds for link in links)
+            if len(stops) == 2:
+                self._straight[source, destination] = 1.0
+                self._seconds_per_byte[source, destination] = 1 / links[0].bandwidth_bytes_per_second
+            else:
+                relayed.append((source * self._ends + destination, stops, links))
+        self._relayed = np.array([pair for pair, _, _ in relayed], dtype=np.int64)
+        self._sends, self._receives, self._out_seconds, self._in_seconds = np.zeros((4, len(relayed), self._ends))
+        for row, (_, stops, links) in enumerate(relayed):
+            for (start, end), link in zip(itertools.pairwise(stops), links, strict=True):
+                self._sends[row, start] += 1
+                self._receives[row, end] += 1
+                self._out_seconds[row, start] += 1 / link.bandwidth_bytes_per_second
+                self._in_seconds[row, end] += 1 / link.bandwidth_bytes_per_second
 
     def load(self, nbytes: Array) -> Load:
         """The load of exchanges; `nbytes` has shape [..., n + 1, n + 1]."""
-        flat = nbytes.reshape(*nbytes.shape[:-2], self._ends**2)
-        used = (flat > 0).astype(np.float64)
+        used = (nbytes > 0).astype(np.float64)
+        messages, straight, seconds = used * self._straight, nbytes * self._straight, nbytes * self._seconds_per_byte
+        flat = nbytes.reshape(*nbytes.shape[:-2], self._ends**2)[..., self._relayed]
+        flat_used = (flat > 0).astype(np.float64)
         return Load(
-            sent=used @ self._sends,
-            received=used @ self._receives,
-            handled_bytes=flat @ (self._sends + self._receives),
-            outgoing_seconds=flat @ self._out_seconds,
-            incoming_seconds=flat @ self._in_seconds,
-            latency_seconds=(used * self._latency).max(axis=-1),
+            sent=messages.sum(axis=-1) + flat_used @ self._sends,
+            received=messages.sum(axis=-2) + flat_used @ self._receives,
+            handled_bytes=straight.sum(axis=-1) + straight.sum(axis=-2) + flat @ (self._sends + self._receives),
+            outgoing_seconds=seconds.sum(axis=-1) + flat @ self._out_seconds,
+            incoming_seconds=seconds.sum(axis=-2) + flat @ self._in_seconds,
+            latency_seconds=(used * self._latency).max(axis=(-2, -1)),
         )
 
 

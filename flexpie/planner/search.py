@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flexpie.core.plan import Segment
-from flexpie.planner.bounds import lower_bounds
+from flexpie.planner.bounds import Bounds, lower_bounds
 from flexpie.planner.cost import Array
 from flexpie.planner.extension import extended
-from flexpie.planner.sweep import Limits, Sweep
+from flexpie.planner.pair_bounds import PairBounds
+from flexpie.planner.sweep import Limits, States, Sweep
 from flexpie.planner.table import CostTable, Cut
 
 SCOUT_STATES = 4
 """States per cut of the first sweep, which only looks for a good plan. On ResNet-101 its plan is the best one
 already, on BERT-base it is within 0.7 % of what 128 states find."""
-MOST_TRANSITIONS = 150_000
+MOST_TRANSITIONS = 100_000
 """Steps from state to state that the second sweep may take; the search is exact unless it needs more."""
 FALLBACK_STATES = 8
 """States per cut for the rest of the second sweep once it has taken so many steps."""
 BUDGET_STATES = 16
 MOST_BUDGET_TRANSITIONS = 10_000
 """The same for a search within memory budgets, which has many more states."""
+_CLOSE = 0.75
+"""Part of a known plan's cost that bounds must reach for closer ones to be worth working out."""
+MOST_LOOKS = 3000
+"""Beginnings of plans that a search for one which passes a test looks at."""
 SEGMENT_SECONDS = 1e-9
 """Added per segment: of plans that are equally fast, the one with fewer segments is preferred."""
 
@@ -36,8 +44,15 @@ class SearchResult:
     segments: tuple[Segment, ...]
     seconds: float
     """Their cost: predicted seconds plus prices, and `SEGMENT_SECONDS` per segment."""
-    exact: bool
-    """Whether no plan is better: no state was dropped for lack of room, and no segment is missing."""
+    bound: float
+    """No plan of the table's segments costs less; `seconds` where they are the best."""
+    complete: bool
+    """Whether no segment is missing that could be of use."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether no plan is better."""
+        return self.complete and self.bound >= self.seconds
 
 
 def search(
@@ -58,18 +73,66 @@ def search(
     """
     costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
     bounds = lower_bounds(table, costs)
-    scout = Sweep(table, costs, bounds, Limits(fallback_states=SCOUT_STATES))
-    found = scout.run()
+    dive = Sweep(table, costs, bounds, Limits(fallback_states=1, fallback_steps=1))
+    found, dropped = dive.run(), dive.dropped_seconds
     assert found is not None, "some candidate ends at every cut"
+    pairs = None
+    if dropped < found[0]:
+        pairs = _pair_bounds(table, costs, bounds, found[0])
+        scout = Sweep(table, costs, bounds, Limits(found[0], fallback_states=SCOUT_STATES), pairs)
+        found, dropped = min((found, scout.run() or found), key=lambda way: way[0]), scout.dropped_seconds
     longer = any(cut.relief_seconds.any() for cut in table.cuts)
-    if most_transitions == 0 or not (longer or scout.dropped):
-        return SearchResult(found[1], found[0], table.complete and not (longer or scout.dropped))
+    bound = min(found[0], bounds.best() if longer else dropped)
+    if most_transitions == 0 or (bound >= found[0] and not longer):
+        return SearchResult(found[1], found[0], bound, table.complete)
     if longer:
         table = extended(table, bounds, weight_prices, found[0])
         costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
-    sweep = Sweep(table, costs, bounds, Limits(found[0], most_transitions, FALLBACK_STATES))
+        bounds = lower_bounds(table, costs)
+        pairs = _pair_bounds(table, costs, bounds, found[0])
+    sweep = Sweep(table, costs, bounds, Limits(found[0], most_transitions, FALLBACK_STATES), pairs)
     seconds, segments = min((found, sweep.run() or found), key=lambda way: way[0])
-    return SearchResult(segments, seconds, table.complete and not sweep.dropped)
+    return SearchResult(segments, seconds, min(seconds, sweep.dropped_seconds), table.complete)
+
+
+def search_fitting(
+    table: CostTable, fits: Callable[[tuple[Segment, ...]], bool], upper: float, most_looks: int = MOST_LOOKS
+) -> SearchResult:
+    """The cheapest way through a table that passes a test and costs at most `upper`; without segments if none was
+    found.
+
+    Parameters
+    ----------
+    fits: whether segments pass, which begin at the first layer; what fails must also fail with more segments behind.
+    most_looks: how often to ask at most; the search is exact unless it needs more.
+
+    Best first: of all beginnings of plans the one is followed whose lower bound is the least.
+    """
+    costs = tuple(_segment_seconds(cut, None) for cut in table.cuts)
+    bounds = lower_bounds(table, costs)
+    free = np.full(table.growth.devices, math.inf)
+    limits = Limits(upper, sys.maxsize, budgets=free, weights_onward=np.zeros(len(table.cuts)))
+    sweep, last = Sweep(table, costs, bounds, limits), len(table.cuts) - 1
+    counter = itertools.count()
+    waiting: list[tuple[float, int, int, States, tuple[Segment, ...]]] = []
+    heapq.heappush(waiting, (bounds.best(), next(counter), 0, sweep.start(), ()))
+    for _ in range(most_looks):
+        if not waiting:
+            return SearchResult((), math.inf, math.inf, table.complete)
+        least, _, cut, state, segments = heapq.heappop(waiting)
+        if not fits(segments):
+            continue
+        if cut == last:
+            if (seconds := float(sweep.ending(state)[0])) <= least:
+                return SearchResult(segments, seconds, seconds, table.complete)
+            heapq.heappush(waiting, (seconds, next(counter), cut, state, segments))
+            continue
+        for stop, reached in sweep.expand(cut, state):
+            for at, seconds in enumerate(reached.least.tolist()):
+                segment = table.segment(cut, int(reached.origin[at, 2]))
+                one = reached.take(slice(at, at + 1))
+                heapq.heappush(waiting, (seconds, next(counter), stop, one, (*segments, segment)))
+    return SearchResult((), math.inf, waiting[0][0] if waiting else math.inf, False)
 
 
 def search_within(table: CostTable, budgets: Sequence[float], weight_prices: Sequence[float]) -> SearchResult:
@@ -90,11 +153,16 @@ def search_within(table: CostTable, budgets: Sequence[float], weight_prices: Seq
         transitions=MOST_BUDGET_TRANSITIONS,
         fallback_states=BUDGET_STATES,
         budgets=np.asarray(budgets, dtype=np.float64),
-        weights_onward=table.weights_onward,
+        weights_onward=table.growth.weights_onward(),
     )
     sweep = Sweep(table, costs, lower_bounds(table, costs), limits)
     seconds, segments = sweep.run() or (math.inf, ())
-    return SearchResult(segments, seconds, table.complete and not sweep.dropped)
+    return SearchResult(segments, seconds, min(seconds, sweep.dropped_seconds), table.complete)
+
+
+def _pair_bounds(table: CostTable, costs: tuple[Array, ...], bounds: Bounds, upper: float) -> PairBounds | None:
+    """Closer bounds, where the others are so close that few segments are left to look at."""
+    return PairBounds(table, costs, bounds, upper) if bounds.best() > _CLOSE * upper else None
 
 
 def _segment_seconds(cut: Cut, prices: Sequence[float] | None) -> Array:

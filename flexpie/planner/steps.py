@@ -2,76 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from flexpie.core.footprint import Footprint
 from flexpie.core.graph import Layer, LayerGraph
-from flexpie.core.region import Region
-from flexpie.planner.cost import Array, CostModel, LayerWork, layer_work
-from flexpie.planner.layouts import NOTHING, Layout, TensorKind
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What one device does for one layer."""
-
-    needed: tuple[Region | None, ...]
-    """Per activation that the layer reads."""
-    computed: tuple[Region | None, ...]
-    """Per tensor that the layer yields."""
-    work: int
-    """`NOTHING` for none."""
-    weight_bytes: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """What all devices do for one layer, given which layouts of its results are wanted."""
-
-    needed: tuple[int, ...]
-    """Layout of each activation that the layer reads; `NOTHING` where no device reads it."""
-    computed: tuple[int, ...]
-    """Layout of each tensor that the layer yields."""
-    works: tuple[int, ...]
-    """Number of the work, per device; `NOTHING` for none."""
-    weight_bytes: tuple[int, ...]
-    """Per device."""
+from flexpie.planner.batches import layer_parts
+from flexpie.planner.boxes import ABSENT, Boxes, Indices, distinct, present
+from flexpie.planner.cost import Array, CostModel, LayerWork
+from flexpie.planner.layouts import NOTHING, TensorKind
 
 
 @dataclass
+class Steps:
+    """What all devices do for one layer (or another that looks the same), S times: for S combinations of layouts in
+    which its results are wanted. Each array has a last row of its own for a layer of which nothing is wanted."""
+
+    needed: Indices
+    """Layout of each activation that the layer reads, [S + 1, activations]; `NOTHING` where no device reads it."""
+    computed: Indices
+    """Layout of each result that somebody outside reads, [S + 1, results]."""
+    works: Indices
+    """Number of the work per device, [S + 1, devices]; `NOTHING` for none."""
+    weight_bytes: Array
+    """[S + 1, devices]"""
+    index: dict[bytes, int] = field(default_factory=dict)
+    """By the wanted layouts of the results."""
+
+    def append(self, needed: Indices, computed: Indices, works: Indices, weight_bytes: Array) -> None:
+        """Add some, in front of the last row."""
+        self.needed = np.concatenate((self.needed[:-1], needed, self.needed[-1:]))
+        self.computed = np.concatenate((self.computed[:-1], computed, self.computed[-1:]))
+        self.works = np.concatenate((self.works[:-1], works, self.works[-1:]))
+        self.weight_bytes = np.concatenate((self.weight_bytes[:-1], weight_bytes, self.weight_bytes[-1:]))
+
+
 class LayerSteps:
     """The steps of every layer of a graph, remembered by what they depend on."""
 
-    graph: LayerGraph
-    devices: int
-    works: list[LayerWork] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    kinds: dict[tuple[tuple[int, ...], int], TensorKind] = field(default_factory=dict)
-    activations: list[tuple[str, ...]] = field(init=False)
-    """Per layer: the activations that it reads from outside."""
-
-    def __post_init__(self) -> None:
-        graph = self.graph
-        self._work_index: dict[LayerWork, int] = {}
-        self._parts: dict[tuple[int, tuple[Region | None, ...]], _Part] = {}
-        self._index: dict[tuple[int, tuple[int, ...]], int] = {}
+    def __init__(self, graph: LayerGraph, devices: int) -> None:
+        self.graph, self.devices = graph, devices
+        self.kinds: dict[tuple[tuple[int, ...], int], TensorKind] = {}
+        self.works: list[LayerWork] = []
+        self._kind_of = {name: self._make_kind(name) for name in (*graph.inputs, *graph.producer)}
         self.activations = [
             tuple(name for name in layer.consumed if name not in graph.weights) for layer in graph.layers
         ]
-        numbers: dict[object, int] = {}
-        self._signatures = [numbers.setdefault(_signature(graph, layer), len(numbers)) for layer in graph.layers]
-        self._kind_of = {name: self._kind(name) for names in self._all_activations() for name in names}
-        self._costs: Array = np.zeros((0, self.devices))
-        self.work_seconds: Array = np.zeros((0, self.devices))
-        """Seconds of every work on every device that `seconds` has asked for, [works, devices]."""
+        """Per layer: the activations that it reads from outside."""
+        self.results = [
+            tuple(name for name in layer.produced if graph.last_use(name) > at) for at, layer in enumerate(graph.layers)
+        ]
+        """Per layer: what it yields that is read outside."""
+        found: dict[object, Steps] = {}
+        self._steps: list[Steps] = []
+        for at, layer in enumerate(graph.layers):
+            key = _signature(graph, layer, self.results[at])
+            if key not in found:
+                found[key] = self._no_steps(at)
+            self._steps.append(found[key])
 
-    def _all_activations(self) -> list[tuple[str, ...]]:
-        return [self.graph.inputs, *(layer.produced for layer in self.graph.layers)]
+    def _no_steps(self, layer: int) -> Steps:
+        return Steps(
+            np.full((1, len(self.activations[layer])), NOTHING, dtype=np.int64),
+            np.full((1, len(self.results[layer])), NOTHING, dtype=np.int64),
+            np.full((1, self.devices), NOTHING, dtype=np.int64),
+            np.zeros((1, self.devices)),
+        )
 
-    def _kind(self, name: str) -> TensorKind:
+    def _make_kind(self, name: str) -> TensorKind:
         spec = self.graph.tensors[name]
         key = (spec.shape, spec.itemsize)
         return self.kinds.setdefault(key, TensorKind(*key, ends=self.devices + 1))
@@ -80,89 +79,110 @@ class LayerSteps:
         """The kind of an activation."""
         return self._kind_of[tensor]
 
-    def step(self, layer: int, wanted: tuple[int, ...]) -> int:
-        """The number of the step that computes the wanted layouts of a layer's results, `NOTHING` for each that
-        nobody wants (not all)."""
-        key = (self._signatures[layer], wanted)
-        number = self._index.get(key)
-        if number is None:
-            number = self._index[key] = len(self.steps)
-            self.steps.append(self._make(self.graph.layers[layer], layer, wanted))
-        return number
+    def of_layer(self, layer: int) -> Steps:
+        """The steps of a layer that were asked for so far."""
+        return self._steps[layer]
 
-    def _make(self, layer: Layer, index: int, wanted: tuple[int, ...]) -> Step:
-        kinds = [self._kind_of[name] for name in layer.produced]
-        layouts: list[Layout] = [
-            (None,) * (self.devices + 1) if number == NOTHING else kind.layouts[number]
-            for kind, number in zip(kinds, wanted, strict=True)
-        ]
-        parts = [self._part(index, tuple(layout[device] for layout in layouts)) for device in range(self.devices)]
-        return Step(
-            needed=self._layouts(self.activations[index], [part.needed for part in parts]),
-            computed=self._layouts(layer.produced, [part.computed for part in parts]),
-            works=tuple(part.work for part in parts),
-            weight_bytes=tuple(part.weight_bytes for part in parts),
+    def numbers(self, layer: int, wanted: Indices) -> Indices:
+        """The numbers of the steps that compute the wanted layouts of a layer's results.
+
+        `wanted` has shape [B, results], `NOTHING` for each that nobody wants; for a row of nothing the number is
+        `NOTHING` too.
+        """
+        steps = self._steps[layer]
+        first, where = distinct(wanted)
+        rows = wanted[first]
+        keys = [row.tobytes() for row in rows]
+        fresh = [at for at, key in enumerate(keys) if key not in steps.index and (rows[at] != NOTHING).any()]
+        if fresh:
+            for at in fresh:
+                steps.index[keys[at]] = len(steps.index)
+            self._add(layer, rows[fresh])
+        found: Indices = np.array([steps.index.get(key, NOTHING) for key in keys], dtype=np.int64)[where]
+        return found
+
+    def _add(self, layer: int, wanted: Indices) -> None:
+        """Work out steps for rows of wanted layouts."""
+        graph, devices, count = self.graph, self.devices, len(wanted)
+        asked = {
+            name: self._kind_of[name].boxes(wanted[:, at])[:, :-1]
+            for at, name in enumerate(self.results[layer])
+            if (wanted[:, at] != NOTHING).any()
+        }
+        # Each device of each step is one part; equal parts are worked out once.
+        flat = {name: boxes.reshape(count * devices, *boxes.shape[2:]) for name, boxes in asked.items()}
+        busy = np.any([present(boxes) for boxes in flat.values()], axis=0)
+        first, where = distinct(np.hstack([boxes[busy].reshape(int(busy.sum()), -1) for boxes in flat.values()]))
+        parts = layer_parts(graph, graph.layers[layer], {name: boxes[busy][first] for name, boxes in flat.items()})
+        works = np.full(count * devices, NOTHING, dtype=np.int64)
+        works[busy] = self._numbered(parts.works)[parts.work][where]
+        weights = np.zeros(count * devices)
+        weights[busy] = parts.weight_bytes[where]
+        self._steps[layer].append(
+            self._layouts(self.activations[layer], parts.needed, busy, where, count),
+            self._layouts(self.results[layer], parts.computed, busy, where, count),
+            works.reshape(count, devices),
+            weights.reshape(count, devices),
         )
 
-    def _layouts(self, names: Sequence[str], regions: Sequence[tuple[Region | None, ...]]) -> tuple[int, ...]:
-        found = []
+    def _numbered(self, works: Sequence[LayerWork]) -> Indices:
+        """Note works, and return their numbers; `NOTHING` for those of no operator."""
+        numbers = np.full(len(works), NOTHING, dtype=np.int64)
+        for at, work in enumerate(works):
+            if work:
+                numbers[at] = len(self.works)
+                self.works.append(work)
+        return numbers
+
+    def _layouts(
+        self, names: Sequence[str], parts: Mapping[str, Boxes], busy: Indices, where: Indices, count: int
+    ) -> Indices:
+        """The layouts of some tensors, [count, len(names)], from the regions of the busy devices' distinct parts."""
+        found = np.full((count, len(names)), NOTHING, dtype=np.int64)
         for slot, name in enumerate(names):
-            layout = (*(part[slot] for part in regions), None)
-            found.append(NOTHING if not any(r is not None for r in layout) else self._kind_of[name].layout(layout))
-        return tuple(found)
-
-    def _part(self, index: int, wanted: tuple[Region | None, ...]) -> _Part:
-        key = (self._signatures[index], wanted)
-        if key not in self._parts:
-            graph, layer = self.graph, self.graph.layers[index]
-            regions = {name: r for name, r in zip(layer.produced, wanted, strict=True) if r is not None}
-            footprint = Footprint(graph, regions)
-            footprint.extend(layer)
-            work = layer_work(graph, layer, footprint.parts)
-            self._parts[key] = _Part(
-                needed=tuple(footprint.wanted.get(name) for name in self.activations[index]),
-                computed=tuple(footprint.held.get(name) for name in layer.produced),
-                work=self._work(work) if work else NOTHING,
-                weight_bytes=sum(
-                    region.size * graph.tensors[name].itemsize for name, region in footprint.weights.items()
-                ),
-            )
-        return self._parts[key]
-
-    def _work(self, work: LayerWork) -> int:
-        number = self._work_index.setdefault(work, len(self.works))
-        if number == len(self.works):
-            self.works.append(work)
-        return number
-
-    def seconds(self, model: CostModel) -> Array:
-        """Seconds of every step found so far on every device, shape [len(steps), devices]. New works are asked of
-        the model in one go."""
-        known = len(self.work_seconds)
-        if known < len(self.works):
-            fresh = [model.compute_seconds(device, self.works[known:]) for device in range(self.devices)]
-            self.work_seconds = np.concatenate((self.work_seconds, np.stack(fresh, axis=1)))
-        known = len(self._costs)
-        if known < len(self.steps):
-            added = np.zeros((len(self.steps) - known, self.devices))
-            for row, step in enumerate(self.steps[known:]):
-                for device, work in enumerate(step.works):
-                    if work != NOTHING:
-                        added[row, device] = self.work_seconds[work, device]
-            self._costs = np.concatenate((self._costs, added))
-        return self._costs
-
-    def weights_of(self, step: int) -> Array:
-        """Bytes of weights of one step on every device, shape [devices]."""
-        return np.array(self.steps[step].weight_bytes, dtype=np.float64)
-
-    def weight_bytes(self) -> Array:
-        """Bytes of weights of every step on every device, shape [len(steps), devices]."""
-        return np.array([step.weight_bytes for step in self.steps], dtype=np.float64).reshape(-1, self.devices)
+            if name not in parts:
+                continue
+            kind, boxes = self._kind_of[name], parts[name]
+            spread = np.full((count, kind.ends, *boxes.shape[1:]), ABSENT, dtype=np.int64)
+            filled = np.full((len(busy), *boxes.shape[1:]), ABSENT, dtype=np.int64)
+            filled[busy] = boxes[where]
+            spread[:, :-1] = filled.reshape(count, self.devices, *boxes.shape[1:])
+            some = present(spread).any(axis=1)
+            found[some, slot] = kind.layouts(spread[some])
+        return found
 
 
-def _signature(graph: LayerGraph, layer: Layer) -> tuple[object, ...]:
-    """Equal for two layers whose parts are equal: operators, attributes, wiring, neighbours, shapes and constants."""
+@dataclass
+class WorkSeconds:
+    """Seconds of the works of some steps on each device, asked of a cost model in few large questions."""
+
+    steps: LayerSteps
+    model: CostModel
+    seconds: Array = field(init=False)
+    """Of every work that was asked for, and 0 for `NOTHING` in the last row, [works + 1, devices]."""
+
+    def __post_init__(self) -> None:
+        self.seconds = np.zeros((1, self.steps.devices))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Ask for the works that are new."""
+        fresh = self.steps.works[len(self.seconds) - 1 :]
+        if fresh:
+            twins = self.model.twins
+            asked = {device: self.model.compute_seconds(device, fresh) for device in dict.fromkeys(twins)}
+            columns = np.stack([asked[twin] for twin in twins], axis=1)
+            self.seconds = np.concatenate((self.seconds[:-1], columns, self.seconds[-1:]))
+
+    def of_layer(self, layer: int) -> Array:
+        """Of every step of a layer, [S + 1, devices]."""
+        found: Array = self.seconds[self.steps.of_layer(layer).works, np.arange(self.steps.devices)]
+        return found
+
+
+def _signature(graph: LayerGraph, layer: Layer, results: Sequence[str]) -> tuple[object, ...]:
+    """Equal for two layers whose parts are equal: operators, attributes, wiring, neighbours, shapes and constants, and
+    the same results are read outside."""
     slots: dict[str, int] = {"": -1}
     operators = tuple(
         (op.op_type, op.domain, op.version, op.opaque, tuple(sorted(op.attributes.items())),
@@ -183,4 +203,4 @@ def _signature(graph: LayerGraph, layer: Layer) -> tuple[object, ...]:
         for name in slots
         if name
     )
-    return operators, tensors
+    return operators, tensors, tuple(slots[name] for name in results)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import bisect
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
+from flexpie.planner.boxes import Indices, Mask, row_keys
 from flexpie.planner.candidates import Candidate
 from flexpie.planner.cost import Array, CostModel
-from flexpie.planner.growth import Grown, Growth
-from flexpie.planner.layouts import NOTHING, Indices, TensorKind
+from flexpie.planner.growth import Grown, Growth, Rows
+from flexpie.planner.layouts import NOTHING, TensorKind
+
+_TOGETHER = 2048
+"""Exchanges of several tensors of which the seconds are asked at once."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Cut:
     main: int
     """Position of a live tensor that the layer in front yields, so that every segment that ends here has produced
     it; -1 where there is none."""
+    asked_by_master: tuple[bool, ...]
+    """Whether each live tensor is one of the model's outputs."""
     candidates: tuple[int, ...]
     """Indices into the table's candidates, [K]."""
     holdings: Indices
@@ -63,11 +72,60 @@ class CostTable:
     model: CostModel
     growth: Growth
     """What the table was made from; the search does not look at it."""
-    grown: Sequence[Sequence[Grown]]
-    weights_onward: Array
-    """Bytes of weights that the layers behind each cut need together, when each is computed once, [cuts]."""
+    grown: Grown
     complete: bool
     """Whether no segment is missing that could be part of a best plan, but for those that `relief_seconds` hint at."""
+    joint: dict[tuple[int, ...], dict[bytes, float]] = field(default_factory=dict, init=False, repr=False)
+    """Seconds of exchanges of several tensors that were asked for, by their kinds and by holdings and needs."""
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Number of the first candidate of each cut when those of all cuts are numbered through; the first cut counts
+        one."""
+        counts = [max(1, len(cut.candidates)) for cut in self.cuts]
+        return tuple(itertools.accumulate(counts, initial=0))
+
+    @cached_property
+    def targets(self) -> tuple[Indices, ...]:
+        """Per cut: the number of the candidate with which each segment ends, [N], numbered through."""
+        offsets = np.array(self.offsets, dtype=np.int64)
+        return tuple(offsets[cut.stop] + cut.choice for cut in self.cuts)
+
+    @cached_property
+    def produced(self) -> Indices:
+        """Holdings of the live tensors at the end of segments, by the number of the candidate, [candidates of all
+        cuts, most live tensors]; padded."""
+        found = np.full((self.offsets[-1], self.tensors.shape[1]), NOTHING, dtype=np.int64)
+        for offset, cut in zip(self.offsets, self.cuts, strict=False):
+            found[offset : offset + len(cut.holdings), : len(cut.tensors)] = cut.holdings
+        return found
+
+    @cached_property
+    def tensors(self) -> Indices:
+        """Live tensors, [cuts, most live tensors]; padded."""
+        found = np.full((len(self.cuts), max(1, *(len(cut.tensors) for cut in self.cuts))), NOTHING, dtype=np.int64)
+        for row, cut in zip(found, self.cuts, strict=True):
+            row[: len(cut.tensors)] = cut.tensors
+        return found
+
+    @cached_property
+    def yields_everywhere(self) -> Mask:
+        """Whether every device has all of the main tensor at the end of a segment that ends with a candidate, and the
+        master will ask for nothing that is live there, [candidates of all cuts]."""
+        found = np.zeros(self.offsets[-1], dtype=np.bool_)
+        for position, cut in enumerate(self.cuts):
+            if cut.main >= 0 and not any(cut.asked_by_master):
+                kind = self.kinds[cut.kinds[cut.main]]
+                found[self.of_cut(position)] = kind.everywhere(cut.holdings[:, cut.main])
+        return found
+
+    def cut_of(self, target: int) -> int:
+        """The cut of a candidate, given its number."""
+        return bisect.bisect_right(self.offsets, target) - 1
+
+    def of_cut(self, position: int) -> slice:
+        """The numbers of a cut's candidates."""
+        return slice(self.offsets[position], self.offsets[position + 1])
 
     def alone_seconds(self, cut: int, slot: int, holdings: Indices, needs: Indices) -> Array:
         """Seconds of exchanges of one live tensor alone, [len(holdings), len(needs)]; needs may be `NOTHING`."""
@@ -82,7 +140,18 @@ class CostTable:
         return result
 
     def joint_seconds(self, cut: int, holdings: Indices, needs: Indices) -> Array:
-        """Seconds of exchanges of all live tensors at once; holdings and needs have shape [questions, T]."""
+        """Seconds of exchanges of all live tensors at once, remembered; holdings and needs: [questions, T]."""
+        known = self.joint.setdefault(self.cuts[cut].kinds, {})
+        keys = row_keys(np.hstack((np.where(needs == NOTHING, NOTHING, holdings), needs)))
+        fresh = {key: at for at, key in enumerate(keys) if key not in known}
+        rows = np.array(list(fresh.values()), dtype=np.int64)
+        for start in range(0, len(rows), _TOGETHER):
+            some = rows[start : start + _TOGETHER]
+            seconds = self._ask_joint_seconds(cut, holdings[some], needs[some])
+            known.update(zip((keys[at] for at in some.tolist()), seconds.tolist(), strict=True))
+        return np.array([known[key] for key in keys], dtype=np.float64)
+
+    def _ask_joint_seconds(self, cut: int, holdings: Indices, needs: Indices) -> Array:
         nbytes: Array | float = 0.0
         for slot, number in enumerate(self.cuts[cut].kinds):
             kind = self.kinds[number]
@@ -91,9 +160,7 @@ class CostTable:
                 added = np.zeros((len(needs), kind.ends, kind.ends))
                 added[asked] = kind.nbytes(holdings[asked, slot], needs[asked, slot])
                 nbytes = nbytes + added
-        if isinstance(nbytes, float):
-            return np.zeros(len(needs))
-        return self.model.exchange_seconds(nbytes)
+        return np.zeros(len(needs)) if isinstance(nbytes, float) else self.model.exchange_seconds(nbytes)
 
     def segment(self, first: int, row: int) -> Segment:
         """A segment that begins at a cut."""
@@ -109,6 +176,7 @@ def cost_table(
     candidates: Sequence[Candidate],
     model: CostModel,
     max_layers: int | None = None,
+    every_segment: bool = False,
 ) -> CostTable:
     """The table of all segments that a best plan may need.
 
@@ -116,78 +184,82 @@ def cost_table(
     ----------
     candidates: must hold, for the table to be complete, each device alone and every set of devices replicated.
     max_layers: longest segment; None for as long as can be of use (at most `growth.LONGEST_SEGMENT`).
+    every_segment: whether segments are of interest, too, that can be split without loss of time.
     """
     growth = Growth(graph, devices, tuple(candidates), model, max_layers)
-    return assemble(growth, growth.grow_all())
+    grown = growth.grow_all(splits=not every_segment)
+    return assemble(growth, grown, grown.rows, reliefs(growth, grown))
 
 
-def assemble(growth: Growth, grown: Sequence[Sequence[Grown]]) -> CostTable:
-    """The table of grown segments."""
-    return _Assembly(growth, grown).table()
+def reliefs(growth: Growth, grown: Grown) -> Array:
+    """The most that a segment which is longer than the longest one of a chain can save over its split, [chains]; see
+    `Growth`."""
+    chains = grown.chains
+    found = np.zeros(len(chains.stop))
+    ended = np.nonzero(chains.replicated != NOTHING)[0]
+    ended = ended[~growth.equally_fast()[chains.replicated[ended]]]
+    for first in np.unique(chains.first[ended]).tolist():
+        rows = grown.rows[first]
+        here = ended[chains.first[ended] == first]
+        seconds = rows.compute_seconds[np.searchsorted(rows.chains, here)]
+        for number in np.unique(chains.replicated[here]).tolist():
+            some = chains.replicated[here] == number
+            devices = sorted(growth.sets[number])
+            found[here[some]] = seconds[some].max(axis=1) - seconds[some][:, devices].min(axis=1)
+    return found
 
 
-class _Assembly:
-    """Turns grown segments into one array per cut."""
+def assemble(growth: Growth, grown: Grown, rows: Sequence[Rows], relief: Array) -> CostTable:
+    """The table of grown segments.
 
-    def __init__(self, growth: Growth, grown: Sequence[Sequence[Grown]]) -> None:
-        self.growth, self.grown = growth, grown
-        self.graph = growth.graph
-        self.kinds = tuple(growth.steps.kinds.values())
-        self.kind_numbers = {id(kind): number for number, kind in enumerate(self.kinds)}
-        self.numbers = {name: number for number, name in enumerate((*self.graph.inputs, *self.graph.producer))}
-
-    def table(self) -> CostTable:
-        layers = len(self.graph.layers)
-        rows: list[list[tuple[int, int, Grown, int]]] = [[] for _ in range(layers + 1)]
-        for stop, choices in enumerate(self.grown):
-            for choice, grown in enumerate(choices):
-                for at, first in enumerate(grown.firsts):
-                    rows[first].append((stop, choice, grown, at))
-        cuts = tuple(self._cut(position, rows[position]) for position in range(layers + 1))
-        live = self.graph.live_after(layers)
-        gather = np.array([self.growth.whole_at_master(name) for name in live], dtype=np.int64)
-        weights = [self.growth.whole_weight_bytes(layer) for layer in range(layers)]
-        return CostTable(
-            cuts,
-            self.growth.candidates,
-            self.kinds,
-            gather,
-            self.growth.model,
-            self.growth,
-            self.grown,
-            np.cumsum([0.0, *reversed(weights)])[::-1],
-            self.growth.complete,
-        )
-
-    def _cut(self, position: int, rows: Sequence[tuple[int, int, Grown, int]]) -> Cut:
-        graph, live = self.graph, self.graph.live_after(position)
+    Parameters
+    ----------
+    rows: the segments that begin at each cut but the last.
+    relief: of each chain, [chains]; counts for its longest segment.
+    """
+    graph, steps = growth.graph, growth.steps
+    kinds = tuple(steps.kinds.values())
+    kind_numbers = {id(kind): number for number, kind in enumerate(kinds)}
+    numbers = {name: number for number, name in enumerate((*graph.inputs, *graph.producer))}
+    devices = growth.devices
+    last = np.zeros((0, len(graph.live_after(len(rows)))), dtype=np.int64)
+    none = Rows(np.zeros(0, dtype=np.int64), last, np.zeros((0, devices)), np.zeros((0, devices)))
+    cuts = []
+    for position, row in enumerate((*rows, none)):
+        live = graph.live_after(position)
         producers = tuple(graph.producer.get(name, -1) for name in live)
         latest = [slot for slot, producer in enumerate(producers) if producer == position - 1 and producer >= 0]
-        choices = self.grown[position]
-        if position == 0:
-            holdings = [[self.growth.input_holding(name) for name in live]]
-        else:
-            holdings = [[grown.holdings.get(name, NOTHING) for name in live] for grown in choices]
-        devices = self.growth.devices
-        return Cut(
-            tensors=tuple(self.numbers[name] for name in live),
-            kinds=tuple(self.kind_numbers[id(self.growth.steps.kind(name))] for name in live),
-            producers=producers,
-            main=latest[-1] if latest else -1,
-            candidates=tuple(grown.candidate for grown in choices),
-            holdings=_matrix(holdings, len(live)),
-            stop=np.array([row[0] for row in rows], dtype=np.int64),
-            choice=np.array([row[1] for row in rows], dtype=np.int64),
-            compute_seconds=np.array([g.compute_seconds[at] for _, _, g, at in rows]).reshape(-1, devices),
-            weight_bytes=np.array([g.weight_bytes[at] for _, _, g, at in rows]).reshape(-1, devices),
-            relief_seconds=np.array([g.relief_seconds if at == len(g.firsts) - 1 else 0.0 for _, _, g, at in rows]),
-            needs=_matrix([_needs(g.needs[at], live) for _, _, g, at in rows], len(live)),
+        longest = grown.chains.first[row.chains] == position
+        cuts.append(
+            Cut(
+                tensors=tuple(numbers[name] for name in live),
+                kinds=tuple(kind_numbers[id(steps.kind(name))] for name in live),
+                producers=producers,
+                main=latest[-1] if latest else -1,
+                asked_by_master=tuple(name in graph.outputs for name in live),
+                candidates=growth.starts[position].candidates,
+                holdings=_holdings(growth, grown, position),
+                stop=grown.chains.stop[row.chains],
+                choice=grown.chains.choice[row.chains],
+                compute_seconds=row.compute_seconds,
+                weight_bytes=row.weight_bytes,
+                relief_seconds=np.where(longest, relief[row.chains], 0.0),
+                needs=row.needs,
+            )
         )
+    gather = np.array([growth.whole_at_master(name) for name in graph.live_after(len(rows))], dtype=np.int64)
+    return CostTable(tuple(cuts), growth.candidates, kinds, gather, growth.model, growth, grown, growth.complete)
 
 
-def _needs(wanted: Mapping[str, int], live: Sequence[str]) -> list[int]:
-    return [wanted.get(name, NOTHING) for name in live]
-
-
-def _matrix(rows: Sequence[Sequence[int]], columns: int) -> Indices:
-    return np.array(rows, dtype=np.int64).reshape(len(rows), columns)
+def _holdings(growth: Growth, grown: Grown, position: int) -> Indices:
+    """Holding of each live tensor when a segment that ends at a cut has produced it, [K, T]."""
+    live, start = growth.graph.live_after(position), growth.starts[position]
+    if position == 0:
+        return np.array([[growth.input_holding(name) for name in live]], dtype=np.int64)
+    holdings = np.full((len(start.candidates), len(live)), NOTHING, dtype=np.int64)
+    for slot, name in enumerate(live):
+        computed = grown.computed[position][:, slot]
+        some = computed != NOTHING
+        if name in start.owned and some.any():
+            holdings[some, slot] = growth.steps.kind(name).produced(start.owned[name][some], computed[some])
+    return holdings

@@ -181,7 +181,7 @@ class _Throughput:
         """A lower bound of what all plans cost at some prices, and a plan that costs little more."""
         table = _priced(self.table, self.uses, prices)
         bounds = lower_bounds(table, tuple(cut.compute_seconds[:, 0] for cut in table.cuts))
-        self.prices.append(Prices(np.append(prices, np.zeros(len(self.uses.limited))), bounds.onward))
+        self.prices.append(Prices(np.append(prices, np.zeros(len(self.uses.limited))), bounds.by_cut()))
         result = search(table, most_transitions=0)
         least = bounds.best()
         if result.exact:

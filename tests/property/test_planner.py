@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.exchange import copies_for
-from flexpie.core.footprint import owned_at_end, segment_footprints
+from flexpie.core.footprint import Footprint, owned_at_end, segment_footprints
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
@@ -24,44 +24,61 @@ from flexpie.planner.cost import CostModel, work_of
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.planning import PlanningResult, make_plan
-from flexpie.planner.search import search
-from flexpie.planner.table import cost_table
+from flexpie.planner.search import search, search_fitting
+from flexpie.planner.table import CostTable, cost_table
 from tests.conftest import LONG
 from tests.random_plans import plans
 from tests.unit.planner.graphs import GraphWriter, RandomCostModel, cluster_of
 
 SLOW_DATA = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
+_MOST_PLANS = 2000 if LONG else 400
+"""Plans of the largest space in which all are tried."""
 Boxes = Mapping[int, tuple[Region, ...]]
 
 
 class BruteForce:
     """Tries every sequence of segments with every candidate. Shares with the planner only the region calculus."""
 
-    def __init__(self, graph: LayerGraph, devices: int, candidates: Sequence[Candidate], model: CostModel) -> None:
+    def __init__(
+        self,
+        graph: LayerGraph,
+        devices: int,
+        candidates: Sequence[Candidate],
+        model: CostModel,
+        fits: Callable[[Sequence[Segment]], bool] = lambda _: True,
+    ) -> None:
         self.graph, self.devices, self.candidates, self.model = graph, devices, candidates, model
+        self.fits = fits
         self.best = math.inf
         self._known: dict[tuple[int, int, int], float] = {}
+        self._footprints: dict[tuple[int, int, int], tuple[Footprint, ...]] = {}
 
     def seconds(self) -> float:
-        """The least predicted time of all plans."""
+        """The least predicted time of all plans that fit; infinite if none does."""
         whole = {name: self.graph.tensors[name].whole for name in self.graph.inputs}
         owners = {name: {MASTER: region} for name, region in whole.items()}
         boxes: dict[str, Boxes] = {name: {MASTER: (region,)} for name, region in whole.items()}
-        self._explore(0, owners, boxes, 0.0)
+        self._explore((), owners, boxes, 0.0)
         return self.best
 
     def _explore(
-        self, first: int, owners: Mapping[str, Mapping[int, Region]], boxes: Mapping[str, Boxes], seconds: float
+        self,
+        segments: tuple[Segment, ...],
+        owners: Mapping[str, Mapping[int, Region]],
+        boxes: Mapping[str, Boxes],
+        seconds: float,
     ) -> None:
-        layers = len(self.graph.layers)
+        first, layers = segments[-1].stop if segments else 0, len(self.graph.layers)
         if first == layers:
             needs = [(MASTER, name, self.graph.tensors[name].whole) for name in self.graph.outputs]
-            self.best = min(self.best, seconds + self._exchange(needs, owners, boxes))
+            total = seconds + self._exchange(needs, owners, boxes)
+            if total < self.best and self.fits(segments):
+                self.best = total
             return
         for stop in range(first + 1, layers + 1):
             for number, (scheme, shares) in enumerate(self.candidates):
-                footprints = segment_footprints(self.graph, first, stop, scheme, shares)
+                footprints = self._footprints_of(first, stop, number)
                 needs = [(d, t, r) for d, footprint in enumerate(footprints) for t, r in footprint.wanted.items()]
                 cost = self._exchange(needs, owners, boxes) + self._compute(first, stop, number)
                 after = {name: dict(held) for name, held in boxes.items()}
@@ -71,7 +88,8 @@ class BruteForce:
                 for name in owned:
                     after[name] = {d: (fp.held[name],) for d, fp in enumerate(footprints) if name in fp.held}
                 new_owners = {n: {d: r for d, r in enumerate(regions) if r is not None} for n, regions in owned.items()}
-                self._explore(stop, {**owners, **new_owners}, after, seconds + cost)
+                longer = (*segments, Segment(first, stop, scheme, shares))
+                self._explore(longer, {**owners, **new_owners}, after, seconds + cost)
 
     def _exchange(
         self,
@@ -88,13 +106,17 @@ class BruteForce:
     def _compute(self, first: int, stop: int, candidate: int) -> float:
         key = (first, stop, candidate)
         if key not in self._known:
-            scheme, shares = self.candidates[candidate]
-            footprints = segment_footprints(self.graph, first, stop, scheme, shares)
             self._known[key] = max(
                 float(np.sum(self.model.compute_seconds(d, [(work_of(self.graph, part),) for part in footprint.parts])))
-                for d, footprint in enumerate(footprints)
+                for d, footprint in enumerate(self._footprints_of(first, stop, candidate))
             )
         return self._known[key]
+
+    def _footprints_of(self, first: int, stop: int, candidate: int) -> tuple[Footprint, ...]:
+        key = (first, stop, candidate)
+        if key not in self._footprints:
+            self._footprints[key] = segment_footprints(self.graph, first, stop, *self.candidates[candidate])
+        return self._footprints[key]
 
 
 @st.composite
@@ -148,23 +170,50 @@ def cost_models(draw: st.DrawFn, devices: int) -> RandomCostModel:
     )
 
 
-@settings(max_examples=1500 if LONG else 60, suppress_health_check=SLOW_DATA)
+@settings(max_examples=3000 if LONG else 40, suppress_health_check=SLOW_DATA)
 @given(st.data())
 def test_the_search_finds_what_trying_everything_finds(data: st.DataObject) -> None:
     graph = data.draw(graphs())
     devices = data.draw(st.integers(2, 3))
     model = data.draw(cost_models(devices))
     table = cost_table(graph, devices, data.draw(candidate_sets(devices)), model)
-    kinds = len(table.candidates)
-    assume(kinds * (1 + kinds) ** (len(graph.layers) - 1) <= 2000)
+    assume(_plans_in(table) <= _MOST_PLANS)
     result = search(table, most_transitions=10**9)
     found = evaluate(graph, cluster_of(*[1.0] * devices), result.segments, model).predicted_seconds
     best = BruteForce(graph, devices, table.candidates, model).seconds()
     tolerance = 1e-6 * best + 1e-6  # equal plans are told apart by a little per segment
     assert found == pytest.approx(result.seconds, abs=tolerance)
     assert found >= best - tolerance
+    assert result.bound <= best + tolerance or not result.complete
     if result.exact:
         assert found <= best + tolerance
+
+
+@settings(max_examples=1500 if LONG else 30, suppress_health_check=SLOW_DATA)
+@given(st.data())
+def test_the_search_within_memory_finds_what_trying_everything_finds(data: st.DataObject) -> None:
+    graph = data.draw(graphs(longest=4))
+    devices = data.draw(st.integers(2, 3))
+    model = data.draw(cost_models(devices))
+    table = cost_table(graph, devices, data.draw(candidate_sets(devices)), model, every_segment=True)
+    assume(_plans_in(table) <= _MOST_PLANS)
+    whole = memory_needs(graph, [Segment(0, len(graph.layers), single(0), (1.0,))], 1)[0].total
+    budgets = [data.draw(st.sampled_from((None, whole, whole * 3 // 4, whole // 2))) for _ in range(devices)]
+
+    def fits(segments: Sequence[Segment]) -> bool:
+        needs = memory_needs(graph, segments, devices)
+        return all(budget is None or need.total <= budget for need, budget in zip(needs, budgets, strict=True))
+
+    result = search_fitting(table, fits, math.inf, most_looks=10**9)
+    best = BruteForce(graph, devices, table.candidates, model, fits).seconds()
+    assert result.exact
+    assert result.seconds == pytest.approx(best, rel=1e-6, abs=1e-6)
+    assert fits(result.segments)
+
+
+def _plans_in(table: CostTable) -> int:
+    kinds = len(table.candidates)
+    return int(kinds * (1 + kinds) ** (len(table.cuts) - 2))
 
 
 @settings(max_examples=300 if LONG else 30, suppress_health_check=SLOW_DATA)

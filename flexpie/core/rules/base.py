@@ -28,8 +28,8 @@ class BoundOperator:
     """Per input: its values where it is a known small integer tensor."""
     reals: tuple[Reals | None, ...] = ()
     """Per input: its values where it is a known small floating-point vector; shorter where none is known."""
-    found: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-    """What rules have found out about it: they are asked about the same operator again and again."""
+    found: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What has been found out about it and all operators that look the same: they are asked for again and again."""
 
     def integer(self, name: str, default: int) -> int:
         """Integer attribute."""
@@ -167,25 +167,26 @@ class GuardedRule(Rule):
 
     def links(self, bound: BoundOperator, input_index: int) -> bool:
         """As the rule in charge."""
-        return self._in_charge(bound).links(bound, input_index)
+        return self.in_charge(bound).links(bound, input_index)
 
     def produces(self, bound: BoundOperator, wanted: Regions) -> Regions:
         """As the rule in charge."""
-        return self._in_charge(bound).produces(bound, wanted)
+        return self.in_charge(bound).produces(bound, wanted)
 
     def needs(self, bound: BoundOperator, produced: Regions) -> Regions:
         """As the rule in charge."""
-        return self._in_charge(bound).needs(bound, produced)
+        return self.in_charge(bound).needs(bound, produced)
 
     def local_form(self, bound: BoundOperator, produced: Regions, needed: Regions) -> LocalForm:
         """As the rule in charge."""
-        return self._in_charge(bound).local_form(bound, produced, needed)
+        return self.in_charge(bound).local_form(bound, produced, needed)
 
     def flops(self, bound: BoundOperator, produced: Regions) -> int:
         """As the rule in charge."""
-        return self._in_charge(bound).flops(bound, produced)
+        return self.in_charge(bound).flops(bound, produced)
 
-    def _in_charge(self, bound: BoundOperator) -> Rule:
+    def in_charge(self, bound: BoundOperator) -> Rule:
+        """The rule that answers for an operator."""
         rule: Rule | None = bound.found.get("rule in charge")
         if rule is None:
             rule = self.rule if not touches_opaque(bound) and self.rule.supports(bound) else _WHOLE
@@ -229,6 +230,24 @@ def bind(graph: LayerGraph, operator: Operator) -> BoundOperator:
         tuple(graph.tensors[name] if name else None for name in operator.outputs),
         tuple(graph.constants.get(name) for name in operator.inputs),
         tuple(graph.reals.get(name) for name in operator.inputs),
+        graph.found.setdefault(_look(graph, operator), {}),
     )
     graph.bound[operator.name] = bound
     return bound
+
+
+def _look(graph: LayerGraph, operator: Operator) -> tuple[object, ...]:
+    """Equal for operators of one graph whose parts are equal."""
+    slots: dict[str, int] = {"": -1}
+    wiring = tuple(slots.setdefault(name, len(slots)) for name in (*operator.inputs, *operator.outputs))
+    specs = tuple(
+        (spec.shape, spec.dtype, spec.opaque, name in graph.weights, graph.constants.get(name), graph.reals.get(name))
+        for name, spec in ((name, graph.tensors[name]) for name in slots if name)
+    )
+    attributes = tuple(sorted(operator.attributes.items()))
+    kind = (operator.op_type, operator.domain, operator.version, operator.opaque, operator.draws)
+    neighbours = (
+        graph.makers.get(operator.inputs[0], "") if operator.inputs else "",
+        graph.first_readers.get(operator.outputs[0], ""),
+    )
+    return (*kind, attributes, wiring, len(operator.inputs), specs, neighbours)
