@@ -31,7 +31,7 @@ MOST_BUDGET_TRANSITIONS = 10_000
 """The same for a search within memory budgets, which has many more states."""
 _CLOSE = 0.75
 """Part of a known plan's cost that bounds must reach for closer ones to be worth working out."""
-MOST_LOOKS = 3000
+MOST_LOOKS = 600
 """Beginnings of plans that a search for one which passes a test looks at."""
 SEGMENT_SECONDS = 1e-9
 """Added per segment: of plans that are equally fast, the one with fewer segments is preferred."""
