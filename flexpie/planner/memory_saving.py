@@ -110,8 +110,7 @@ class _Saving:
             self._consider(plan)
         self.activations = [_least_activations(table, position) for position in range(len(table.cuts))]
         weights = _weights_onward(table)
-        readers = Counter(name for layer in graph.layers for name in set(layer.consumed) if name in graph.weights)
-        once = float(weights[0]) / max(readers.values(), default=1)  # what several layers read counts only once
+        once = _without_repeats(graph, float(weights[0]), self.devices)
         self.bound = (once + _largest_moment(table, self.activations)) / float(self.room.sum())
         prices = np.append(self.room / self.room.sum() if np.isfinite(self.room).all() else np.zeros(self.devices), 0.0)
         onward = tuple(
@@ -183,6 +182,14 @@ class _Saving:
         plan = evaluate(self.graph, self.cluster, merged(way.segments), self.model)
         self._consider(plan)
         return plan
+
+
+def _without_repeats(graph: LayerGraph, nbytes: float, devices: int) -> float:
+    """What is left at least of bytes of weights, summed over layers and devices, where a weight that several layers
+    read counts only once on each device."""
+    readers = Counter(name for layer in graph.layers for name in set(layer.consumed) if name in graph.weights)
+    repeats = sum((count - 1) * graph.tensors[name].nbytes for name, count in readers.items())
+    return max(nbytes - devices * repeats, nbytes / max(readers.values(), default=1))
 
 
 def _weights_onward(table: CostTable) -> Array:
