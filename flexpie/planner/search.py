@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flexpie.core.plan import Segment
-from flexpie.planner.bounds import Bounds, lower_bounds
+from flexpie.planner.bounds import lower_bounds
 from flexpie.planner.cost import Array
 from flexpie.planner.extension import extended
-from flexpie.planner.pair_bounds import PairBounds
 from flexpie.planner.sweep import Limits, States, Sweep
 from flexpie.planner.table import CostTable, Cut
 
@@ -29,8 +28,6 @@ FALLBACK_STATES = 8
 BUDGET_STATES = 16
 MOST_BUDGET_TRANSITIONS = 10_000
 """The same for a search within memory budgets, which has many more states."""
-_CLOSE = 0.75
-"""Part of a known plan's cost that bounds must reach for closer ones to be worth working out."""
 MOST_LOOKS = 600
 """Beginnings of plans that a search for one which passes a test looks at."""
 SEGMENT_SECONDS = 1e-9
@@ -76,10 +73,8 @@ def search(
     dive = Sweep(table, costs, bounds, Limits(fallback_states=1, fallback_steps=1))
     found, dropped = dive.run(), dive.dropped_seconds
     assert found is not None, "some candidate ends at every cut"
-    pairs = None
     if dropped < found[0]:
-        pairs = _pair_bounds(table, costs, bounds, found[0])
-        scout = Sweep(table, costs, bounds, Limits(found[0], fallback_states=SCOUT_STATES), pairs)
+        scout = Sweep(table, costs, bounds, Limits(found[0], fallback_states=SCOUT_STATES))
         found, dropped = min((found, scout.run() or found), key=lambda way: way[0]), scout.dropped_seconds
     longer = any(cut.relief_seconds.any() for cut in table.cuts)
     bound = min(found[0], bounds.best() if longer else dropped)
@@ -89,8 +84,7 @@ def search(
         table = extended(table, bounds, weight_prices, found[0])
         costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
         bounds = lower_bounds(table, costs)
-        pairs = _pair_bounds(table, costs, bounds, found[0])
-    sweep = Sweep(table, costs, bounds, Limits(found[0], most_transitions, FALLBACK_STATES), pairs)
+    sweep = Sweep(table, costs, bounds, Limits(found[0], most_transitions, FALLBACK_STATES))
     seconds, segments = min((found, sweep.run() or found), key=lambda way: way[0])
     return SearchResult(segments, seconds, min(seconds, sweep.dropped_seconds), table.complete)
 
@@ -158,11 +152,6 @@ def search_within(table: CostTable, budgets: Sequence[float], weight_prices: Seq
     sweep = Sweep(table, costs, lower_bounds(table, costs), limits)
     seconds, segments = sweep.run() or (math.inf, ())
     return SearchResult(segments, seconds, min(seconds, sweep.dropped_seconds), table.complete)
-
-
-def _pair_bounds(table: CostTable, costs: tuple[Array, ...], bounds: Bounds, upper: float) -> PairBounds | None:
-    """Closer bounds, where the others are so close that few segments are left to look at."""
-    return PairBounds(table, costs, bounds, upper) if bounds.best() > _CLOSE * upper else None
 
 
 def _segment_seconds(cut: Cut, prices: Sequence[float] | None) -> Array:

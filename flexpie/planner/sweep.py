@@ -13,7 +13,6 @@ from flexpie.planner.bounds import Bounds
 from flexpie.planner.boxes import Indices, Mask, distinct
 from flexpie.planner.cost import Array
 from flexpie.planner.layouts import NOTHING
-from flexpie.planner.pair_bounds import PairBounds
 from flexpie.planner.table import CostTable, Cut
 
 MOST_STATES = 1000
@@ -97,9 +96,8 @@ class Sweep:
         costs: tuple[Array, ...],
         bounds: Bounds,
         limits: Limits,
-        pairs: PairBounds | None = None,
     ) -> None:
-        self.table, self.costs, self.bounds, self.limits, self.pairs = table, costs, bounds, limits, pairs
+        self.table, self.costs, self.bounds, self.limits = table, costs, bounds, limits
         self.transitions = 0
         self.upper = limits.upper * (1 + _SLACK)
         self.dropped_seconds = math.inf
@@ -264,7 +262,7 @@ class Sweep:
         target = table.targets[position][rows]
         reached = np.where(carried < 0, table.produced[target], np.take_along_axis(after, carried, axis=1))
         origin = np.stack((np.full_like(rows, position), chosen, rows), axis=1)
-        least = seconds[order] + self._ahead(target, reached)
+        least = seconds[order] + self.bounds.onward[target]
         states = States(seconds[order], least, reached, target, used[order], origin)
         self._note_everywhere(states)
         within = least <= self.upper
@@ -275,10 +273,6 @@ class Sweep:
         ends = [*begins.tolist()[1:], len(states)]
         places = zip(stops.tolist(), begins.tolist(), ends, strict=True)
         return [(stop, states.take(slice(begin, end))) for stop, begin, end in places]
-
-    def _ahead(self, target: Indices, holdings: Indices) -> Array:
-        ahead: Array = self.bounds.onward[target]
-        return ahead if self.pairs is None else np.maximum(ahead, self.pairs.ahead(target, holdings))
 
     def _note_everywhere(self, states: States) -> None:
         """Remember the cheapest way to each cut by which every device has all that is live there."""
