@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from multiprocessing.connection import Client as Connection
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
 import numpy as np
 
 from flexpie.worker.engine import OnnxRuntimeEngine
+
+CONNECT_SECONDS = 60.0
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     feeds = np.load(inputs)
     arrays = [feeds[port.name] for port in session.inputs]
     host, port = address.rsplit(":", 1)
-    with Connection((host, int(port))) as connection:
+    with _connected(host, int(port)) as connection:
         while count := json.loads(connection.recv_bytes()):
             seconds = []
             for _ in range(count):
@@ -31,6 +33,18 @@ def main() -> None:
                 session.run(arrays)
                 seconds.append(time.perf_counter() - start)
             connection.send_bytes(json.dumps(seconds).encode())
+
+
+def _connected(host: str, port: int) -> Connection:
+    """Both sides start at once: the other one may not listen yet."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            return Client((host, port))
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,6 @@ def _measure_cell(
 
 def _start_alone(bed: testbed.Testbed, device: str, address: str, files: ModelFiles) -> HostProcess:
     command = [sys.executable, "-m", "bench.latency.alone", address, str(files.model), str(files.inputs)]
-    time.sleep(2.0)  # until the other side listens
     return bed.start(device, command, f"alone-{files.name}")
 
 

@@ -112,5 +112,4 @@ def _report(
         searched = given is None and scheme == AUTO and objective == Objective.LATENCY.value
         others = [] if searched else [pipeline.plan_model(imported, cluster).plan]
         comparison = pipeline.compare_plan(imported, cluster, result.plan, others)
-    simulation = pipeline.simulate_plan(imported, cluster, result.plan)
-    return Report(imported.graph, cluster, result, seconds, simulation, comparison)
+    return Report(imported.graph, cluster, result, seconds, comparison)

@@ -54,10 +54,10 @@ def _figures(report: Report) -> list[tuple[str, str]]:
 
 
 def _device_bars(report: Report) -> str:
-    whole = report.simulation.latency
+    whole = report.result.simulation.latency
     rows = []
     for index in report.result.plan.participants:
-        time = report.simulation.per_device(index)
+        time = report.result.simulation.per_device(index)
         parts = {"computing": time.computing, "sending": time.sending, "waiting": time.waiting}
         title = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in parts.items())
         bars = "".join(f'<i class="{name}" style="width:{_percent(seconds, whole)}"></i>'

@@ -15,7 +15,6 @@ from flexpie.core.plan import Segment
 from flexpie.core.work import WorkShares, work_shares
 from flexpie.planner.comparison import Comparison, Rival
 from flexpie.planner.planning import PlanningResult
-from flexpie.planner.simulation import Simulation
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,6 @@ class Report:
     cluster: Cluster
     result: PlanningResult
     search_seconds: float
-    simulation: Simulation
-    """Of one request."""
     comparison: Comparison | None
     """None where nobody wants to know."""
 
@@ -78,7 +75,7 @@ def plan_summary(report: Report) -> dict[str, Any]:
                 "waiting_seconds": time.waiting,
             }
             for index, name in enumerate(plan.devices)
-            for time in (report.simulation.per_device(index),)
+            for time in (report.result.simulation.per_device(index),)
         },
         "comparison": None if report.comparison is None else _comparison_summary(report.comparison),
     }
@@ -191,11 +188,11 @@ def _segment_table(report: Report) -> Any:
 def _device_table(report: Report) -> Any:
     """What each device does with the time of one request, by the simulation."""
     table = _table(
-        f"One request, simulated: {milliseconds(report.simulation.latency)}",
+        f"One request, simulated: {milliseconds(report.result.simulation.latency)}",
         ("device", "left"), ("computing", "right"), ("sending", "right"), ("waiting", "right"),
     )  # fmt: skip
     for index in report.result.plan.participants:
-        time = report.simulation.per_device(index)
+        time = report.result.simulation.per_device(index)
         parts = (f"{seconds * 1e3:.2f} ms" for seconds in (time.computing, time.sending, time.waiting))
         table.add_row(report.cluster.devices[index].name, *parts)
     return table

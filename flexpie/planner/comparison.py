@@ -14,6 +14,7 @@ from flexpie.core.strategy import AUTO, BASELINES, SINGLE_DEVICE
 from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import exceeding
 from flexpie.planner.cost import CostModel
+from flexpie.planner.explanation import milliseconds
 from flexpie.planner.memory import MemoryNeed, memory_needs
 from flexpie.planner.simulation import simulate
 from flexpie.planner.walk import Walk
@@ -109,7 +110,7 @@ def _reason(cluster: Cluster, seconds: float, totals: Totals, other: Rival) -> s
     if abs(longer) <= _SAME_SECONDS:
         verdict = "just as fast"
     else:
-        verdict = f"{_milliseconds(abs(longer))} ({percent}) {'slower' if longer > 0 else 'faster'}"
+        verdict = f"{milliseconds(abs(longer))} ({percent}) {'slower' if longer > 0 else 'faster'}"
     name = other.name
     if name == SINGLE_DEVICE and other.plan.participants:
         name = f"{cluster.devices[other.plan.participants[0]].name} alone"
@@ -128,11 +129,7 @@ def _reason(cluster: Cluster, seconds: float, totals: Totals, other: Rival) -> s
 def _difference(verb: str, seconds: float) -> str:
     if abs(seconds) <= _SAME_SECONDS:
         return f"{verb} the same time"
-    return f"{verb} {_milliseconds(abs(seconds))} {'longer' if seconds > 0 else 'less'}"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    return f"{verb} {milliseconds(abs(seconds))} {'longer' if seconds > 0 else 'less'}"
 
 
 def _megabytes(nbytes: int) -> str:

@@ -32,7 +32,7 @@ def reason_for(
         if others == 0:
             return f"There is only one device, {name}." + memory
         return (
-            f"One device is simply better: {name} alone is predicted to take {_milliseconds(seconds)}, "
+            f"One device is simply better: {name} alone is predicted to take {milliseconds(seconds)}, "
             f"and no division over more devices is predicted to be faster." + memory
         )
     ratio = single_device_seconds / seconds if seconds > 0 else 1.0
@@ -40,7 +40,7 @@ def reason_for(
     faster = f"{ratio:.2f}x faster than" if ratio >= 1 else f"{1 / ratio:.2f}x slower than"
     return (
         f"{count.capitalize()} devices are predicted to be {faster} the best single device ({alone}: "
-        f"{_milliseconds(seconds)} instead of {_milliseconds(single_device_seconds)}); "
+        f"{milliseconds(seconds)} instead of {milliseconds(single_device_seconds)}); "
         f"{_divisions(cluster, plan.segments)}." + memory
     )
 
@@ -71,5 +71,6 @@ def _divisions(cluster: Cluster, segments: Sequence[Segment]) -> str:
     return ", ".join(texts)
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """A time as users read it."""
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

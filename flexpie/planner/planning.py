@@ -20,7 +20,7 @@ from flexpie.planner.forced import single_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.objectives import best_for
 from flexpie.planner.occupation import Occupation, Occupations
-from flexpie.planner.simulation import simulate
+from flexpie.planner.simulation import Simulation, simulate
 from flexpie.planner.sizing import advice
 
 
@@ -30,9 +30,8 @@ class PlanningResult:
 
     plan: Plan
     """With predicted costs."""
-    latency_seconds: float
-    """What one request is predicted to take with the plan, simulated: devices wait for their peers, not for a barrier
-    as in the plan's own costs."""
+    simulation: Simulation
+    """Of one request with the plan: devices wait for their peers, not for a barrier as in the plan's own costs."""
     single_device: Plan
     """The whole model on the device that is predicted to be fastest alone (whether or not it fits its memory)."""
     single_device_seconds: float
@@ -48,6 +47,11 @@ class PlanningResult:
     objective: Objective = Objective.LATENCY
     gap: float | None = None
     """By which part of its own value the objective of another plan could be better at most; None if not known."""
+
+    @property
+    def latency_seconds(self) -> float:
+        """What one request is predicted to take with the plan."""
+        return self.simulation.latency
 
 
 def make_plan(
@@ -76,17 +80,17 @@ def make_plan(
     alone = [evaluate(graph, cluster, single_segments(graph, len(devices), d), model) for d in devices]
     best_alone = min(alone, key=lambda plan: plan.predicted_seconds)
     alone_fits = exceeding(cluster, memory_needs(graph, best_alone.segments, len(devices))) is None
-
-    alone_seconds = simulate(graph, cluster, best_alone.segments, model).latency
+    alone_simulation = simulate(graph, cluster, best_alone.segments, model)
+    alone_seconds = alone_simulation.latency
 
     def result(plan: Plan, gap: float | None, reason: str = "", priced: bool = False) -> PlanningResult:
-        seconds = simulate(graph, cluster, plan.segments, model).latency
-        if scheme == AUTO and aim is Objective.LATENCY and alone_fits and alone_seconds < seconds:
-            plan, seconds, gap = best_alone, alone_seconds, None
-        reason = reason or reason_for(cluster, plan, seconds, best_alone, alone_seconds, priced)
+        simulation = alone_simulation if plan is best_alone else simulate(graph, cluster, plan.segments, model)
+        if scheme == AUTO and aim is Objective.LATENCY and alone_fits and alone_seconds < simulation.latency:
+            plan, simulation, gap = best_alone, alone_simulation, None
+        reason = reason or reason_for(cluster, plan, simulation.latency, best_alone, alone_seconds, priced)
         occupation = Occupations(cluster, model).of_plan(graph, plan)
         return PlanningResult(
-            plan, seconds, best_alone, alone_seconds, gap == 0, reason, occupation, alone_fits, aim, gap
+            plan, simulation, best_alone, alone_seconds, gap == 0, reason, occupation, alone_fits, aim, gap
         )
 
     if scheme != AUTO:
@@ -118,12 +122,17 @@ def plan_given(graph: LayerGraph, cluster: Cluster, plan: Plan, cost_model: Cost
     predicted = evaluate(graph, cluster, plan.segments, model)
     best_alone = baseline_plan(graph, cluster, SINGLE_DEVICE, model)
     alone_fits = exceeding(cluster, memory_needs(graph, best_alone.segments, devices)) is None
-    seconds, alone_seconds = (
-        simulate(graph, cluster, item.segments, model).latency for item in (predicted, best_alone)
-    )
+    simulation, alone_simulation = (simulate(graph, cluster, item.segments, model) for item in (predicted, best_alone))
     occupation = Occupations(cluster, model).of_plan(graph, predicted)
     return PlanningResult(
-        predicted, seconds, best_alone, alone_seconds, False, "The plan was given.", occupation, alone_fits
+        predicted,
+        simulation,
+        best_alone,
+        alone_simulation.latency,
+        False,
+        "The plan was given.",
+        occupation,
+        alone_fits,
     )
 
 

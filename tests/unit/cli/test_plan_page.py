@@ -21,7 +21,6 @@ from flexpie.core.scheme import IN_H
 from flexpie.planner.comparison import compare
 from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.planning import make_plan
-from flexpie.planner.simulation import simulate
 from tests.unit.planner.graphs import GraphWriter, cluster_of, residual_net
 
 CLUSTER = cluster_of(0.2, 0.2, 0.1)
@@ -40,8 +39,7 @@ def branches() -> LayerGraph:
 def report_of(graph: LayerGraph, cluster: Cluster = CLUSTER) -> Report:
     result = make_plan(graph, cluster)
     model = PhysicsCostModel(cluster)
-    simulation = simulate(graph, cluster, result.plan.segments, model)
-    return Report(graph, cluster, result, 0.1, simulation, compare(graph, cluster, result.plan, model))
+    return Report(graph, cluster, result, 0.1, compare(graph, cluster, result.plan, model))
 
 
 class Elements(HTMLParser):
