@@ -12,10 +12,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from flexpie.cli.comparing import Comparison, compare, random_inputs
 from flexpie.compiler import ImportedModel, import_model
 from flexpie.core.plan import Plan
 from flexpie.pipeline import Compiled, compile_plan
+from flexpie.reference.comparing import Comparison, compare, random_inputs
 from flexpie.worker.inprocess import InProcessCluster
 
 Arrays = dict[str, npt.NDArray[Any]]

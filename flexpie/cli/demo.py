@@ -55,8 +55,8 @@ def demo(workers: int, as_json: bool) -> None:
 
 def _photograph(client: Client, folder: Path) -> dict[str, Any]:
     import flexpie_models
-    from flexpie.cli.comparing import compare
-    from flexpie.cli.reference import UnsplitModel
+    from flexpie.reference.comparing import compare
+    from flexpie.reference.unsplit import UnsplitModel
 
     path = folder / "resnet18.onnx"
     path.write_bytes(flexpie_models.build("resnet18").SerializeToString())
@@ -93,7 +93,7 @@ def _digits(client: Client, folder: Path) -> dict[str, Any]:
     import numpy as np
 
     import flexpie_models
-    from flexpie.cli.reference import UnsplitModel
+    from flexpie.reference.unsplit import UnsplitModel
 
     images, labels = flexpie_models.held_out_digits()
     path = folder / "digits.onnx"

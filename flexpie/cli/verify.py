@@ -92,8 +92,8 @@ def compare_on(
 ) -> dict[str, Any]:
     """Load a model into a running cluster, run it there and here, and compare; the result that `--json` prints."""
     from flexpie import pipeline
-    from flexpie.cli.comparing import compare, random_inputs
-    from flexpie.cli.reference import UnsplitModel
+    from flexpie.reference.comparing import compare, random_inputs
+    from flexpie.reference.unsplit import UnsplitModel
 
     graphs = [pipeline.import_file(model, shapes).graph for shapes in profiles]
     info = client.load(model, profiles=profiles, scheme=scheme, timeout=_LOAD_SECONDS)

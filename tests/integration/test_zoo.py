@@ -12,9 +12,9 @@ import pytest
 
 import flexpie_models
 from flexpie import Client
-from flexpie.cli.comparing import random_inputs
-from flexpie.cli.reference import UnsplitModel
 from flexpie.cli.verify import compare_on
+from flexpie.reference.comparing import random_inputs
+from flexpie.reference.unsplit import UnsplitModel
 from tests.daemons import Daemon, start_master, start_worker, write_cluster_file
 from tests.onnx_backend.cases import light_models
 from tests.onnx_backend.light import with_random_weights

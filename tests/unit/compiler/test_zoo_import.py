@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 import flexpie_models
-from flexpie.cli.comparing import compare, random_inputs
 from flexpie.compiler import ImportedModel
 from flexpie.core.scheme import GRID_2D, IN_H, OUT_C, Scheme
+from flexpie.reference.comparing import compare, random_inputs
 from tests.random_plans import forced_plan
 from tests.splitting import Arrays, imported, run_split, run_unsplit
 

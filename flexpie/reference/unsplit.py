@@ -1,4 +1,4 @@
-"""The unsplit model in onnxruntime, in the command's own process: what the split answer is compared with."""
+"""The unsplit model in onnxruntime, in this process: what a split answer is compared with, and how fast it is alone."""
 
 from __future__ import annotations
 
