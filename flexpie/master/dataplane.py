@@ -6,23 +6,29 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master.deployment import Deployment
-from flexpie.master.events import DeviceName, DeviceSuspected, Event, ModelName, RequestArrived, RequestEnded, RequestId
+from flexpie.master.events import (
+    DeviceName,
+    Event,
+    ModelName,
+    RequestArrived,
+    RequestDisturbed,
+    RequestEnded,
+    RequestId,
+)
 from flexpie.master.inference import run_program
-from flexpie.master.request import Request
+from flexpie.master.request import Request, RunInterruptedError
+from flexpie.master.reruns import INTERRUPTING
 from flexpie.wire.framing import Cancel, Data, Failure, Frame, encode_frame
 from flexpie.wire.limits import MAX_TIMEOUT_SECONDS
 from flexpie.wire.tensors import Array
 
 _log = logging.getLogger(__name__)
-
-
-class _DeviceLeavingError(FlexPieError):
-    """A worker that is shutting down did not take the request."""
 
 
 class FrameLink(Protocol):
@@ -45,6 +51,7 @@ class DataPlane:
         self._links = links
         self._tell = tell
         self._numbers = itertools.count(1)
+        self._runs: dict[int, _Run] = {}
 
     async def infer(
         self,
@@ -55,39 +62,70 @@ class DataPlane:
     ) -> list[tuple[TensorSpec, Array]]:
         """Answer a request; raises the FlexPieError that ends it. `choose` tells the profile that its inputs fit.
 
-        A request that a worker would not take because it is shutting down is begun again: with the devices that stay
-        it can be answered, and nobody but us has noticed.
+        Where a run cannot be finished because a device or a link is lost, the state starts another one: inference
+        changes nothing, so that nobody notices more than the time that it takes.
         """
         deadline = asyncio.get_running_loop().time() + min(timeout_seconds, MAX_TIMEOUT_SECONDS)
-        while True:
-            try:
-                return await self._attempt(model, choose(), inputs, deadline)
-            except _DeviceLeavingError:
-                continue
-
-    async def _attempt(
-        self, model: ModelName, profile: int, inputs: Mapping[str, tuple[Array, ElementType]], deadline: float
-    ) -> list[tuple[TensorSpec, Array]]:
+        profile = choose()
         request = Request(next(self._numbers), model, deadline)
         self.requests[request.number] = request
+        arrays = {name: array for name, (array, _) in inputs.items()}
         succeeded = False
         try:
             self._tell(RequestArrived(request.number, model, profile))
-            deployment = await request.started()
-            arrays = {name: array for name, (array, _) in inputs.items()}
-            outputs = await run_program(deployment, request, arrays, self)
-            succeeded = True
-            return list(zip(deployment.outputs, outputs, strict=True))
+            while True:
+                deployment = await request.started()
+                try:
+                    outputs = await self._run(deployment, request, arrays)
+                except RunInterruptedError:
+                    continue
+                succeeded = True
+                return list(zip(deployment.outputs, outputs, strict=True))
         finally:
             request.close()
             del self.requests[request.number]
-            if not succeeded:
-                self._cancel(request)
             self._tell(RequestEnded(request.number, succeeded))
+
+    async def _run(self, deployment: Deployment, request: Request, arrays: Mapping[str, Array]) -> list[Array]:
+        """One run of a request; raises RunInterruptedError when the state may start another."""
+        run = next(self._numbers)
+        request.begin(run)
+        self._runs[run] = _Run(request, deployment)
+        finished = False
+        try:
+            outputs = await run_program(deployment, request, arrays, self)
+            finished = True
+            return outputs
+        except RunInterruptedError as interruption:
+            self._disturbed(deployment, request, interruption)
+            raise
+        except FlexPieError as error:
+            if error.code not in INTERRUPTING or request.failed:
+                raise
+            refused = RunInterruptedError(error)
+            self._disturbed(deployment, request, refused)
+            raise refused from error
+        finally:
+            del self._runs[run]
+            if not finished:
+                self._cancel(deployment, request)
+
+    def _disturbed(self, deployment: Deployment, request: Request, interruption: RunInterruptedError) -> None:
+        if interruption.cause is not None:  # else it was the state that interrupted the run
+            where = f" device={interruption.device}" if interruption.device else ""
+            _log.warning("run interrupted model=%s deployment=%s request=%d%s: %s",
+                         request.model, deployment.id, request.number, where, interruption)  # fmt: skip
+            self._tell(RequestDisturbed(request.number, deployment.id, Failure.of(interruption.cause)))
 
     def start(self, request: RequestId, deployment: Deployment) -> None:
         """Run a request on a deployment."""
-        self.requests[request].start(deployment)
+        if request in self.requests:  # else its client has just left
+            self.requests[request].start(deployment)
+
+    def hold(self, request: RequestId) -> None:
+        """Give the run of a request up that is under way."""
+        if request in self.requests:
+            self.requests[request].hold()
 
     def fail(self, request: RequestId, failure: Failure) -> None:
         """End a request with an error."""
@@ -101,30 +139,24 @@ class DataPlane:
 
     def frame_arrived(self, device: DeviceName, frame: Frame) -> None:
         """A worker sent a result or a failure."""
-        request = self.requests.get(frame.request_id)
-        deployment = None if request is None else request.deployment
-        if request is None or deployment is None or deployment.id != frame.deployment_id:
+        run = self._runs.get(frame.request_id)
+        if run is None or run.deployment.id != frame.deployment_id:
             return  # it has ended in the meantime
         match frame.content:
             case Data(exchange, source):
                 self.gathered_bytes += len(frame.payload)
-                request.deliver(exchange, source, frame.payload)
-            case Failure(code, message) as failure:
-                leaving = code is ErrorCode.SHUTTING_DOWN
-                request.fail(_DeviceLeavingError(code, message) if leaving else failure.error, device)
-                if leaving or code is ErrorCode.DEVICE_UNREACHABLE:  # of itself, or of a peer
-                    for index in deployment.participants:
-                        self._tell(DeviceSuspected(deployment.devices[index]))
+                run.request.deliver(exchange, source, frame.payload)
+            case Failure(code) as failure if code in INTERRUPTING:
+                run.request.interrupt(RunInterruptedError(failure.error, device))
+            case Failure() as failure:
+                run.request.fail(failure.error, device)
             case Cancel(reason):
-                request.fail(FlexPieError(ErrorCode.CANCELLED, f"Device {device} gave the request up: {reason}."))
+                run.request.fail(FlexPieError(ErrorCode.CANCELLED, f"Device {device} gave the request up: {reason}."))
 
-    def _cancel(self, request: Request) -> None:
-        """Tell every worker that may know the request to forget it."""
-        deployment = request.deployment
-        if deployment is None:
-            return
+    def _cancel(self, deployment: Deployment, request: Request) -> None:
+        """Tell every worker that may know a run to forget it."""
         reason = request.end_reason
-        message = encode_frame(deployment.id, request.number, 0, Cancel(reason))
+        message = encode_frame(deployment.id, request.run, 0, Cancel(reason))
         for index in deployment.participants:
             try:
                 self._links[deployment.devices[index]].send(message)
@@ -134,4 +166,12 @@ class DataPlane:
         if request.failed_on:
             _log.warning("request failed %s device=%s: %s", where, request.failed_on, reason)
         else:
-            _log.info("request ended %s: %s", where, reason)
+            _log.info("run ended %s: %s", where, reason)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A request on a deployment; frames tell it by its number."""
+
+    request: Request
+    deployment: Deployment

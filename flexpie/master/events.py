@@ -182,6 +182,23 @@ class RequestArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestDisturbed:
+    """A run of a request could not be finished, for a reason that another run may not meet."""
+
+    request: RequestId
+    deployment: DeploymentId
+    """That it ran on."""
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class PauseEnded:
+    """Requests may run again on a deployment whose runs were disturbed."""
+
+    deployment: DeploymentId
+
+
+@dataclass(frozen=True, slots=True)
 class RequestEnded:
     """A request was answered, failed, was cancelled, or ran out of time."""
 
@@ -202,7 +219,8 @@ class DrainEnded:
 DeviceEvent = DeviceConnected | DeviceLost | DeviceRefused | DeviceSuspected | DeviceAnswered | DeviceLeft | GraceEnded
 ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue
 DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed
-Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestArrived | RequestEnded | ShutdownRequested | DrainEnded
+RequestEvent = RequestArrived | RequestDisturbed | PauseEnded | RequestEnded
+Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestEvent | ShutdownRequested | DrainEnded
 
 
 # ------------------------------------------------------------------------------------------ instructions
@@ -272,6 +290,21 @@ class StartRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Give the run of a request up that is under way; `StartRequest` or `FailRequest` follows sooner or later."""
+
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulePause:
+    """Say `PauseEnded` after a pause."""
+
+    deployment: DeploymentId
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class FailRequest:
     """End a request with an error; workers that may know it are told."""
 
@@ -280,5 +313,14 @@ class FailRequest:
 
 
 Instruction = (
-    StartDeployment | AbandonDeployment | Undeploy | ForgetModel | Probe | ScheduleRetry | StartRequest | FailRequest
+    StartDeployment
+    | AbandonDeployment
+    | Undeploy
+    | ForgetModel
+    | Probe
+    | ScheduleRetry
+    | SchedulePause
+    | StartRequest
+    | HoldRequest
+    | FailRequest
 )

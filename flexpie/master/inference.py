@@ -27,8 +27,8 @@ async def run_program(
 ) -> list[Array]:
     """Run the master's program for a request; returns the outputs in their order.
 
-    The outputs may be read-only views of what came in. Raises whatever ends the request: the error of a device, of
-    a link, or the deadline.
+    The outputs may be read-only views of what came in. Raises whatever ends the request (the error of a device, of
+    a link, or the deadline), or RunInterruptedError where another run may succeed.
     """
     program = deployment.program
     table: dict[int, Array] = {}
@@ -75,7 +75,7 @@ def _send(
     ]
     message = encode_frame(
         deployment.id,
-        request.number,
+        request.run,
         request.timeout_milliseconds,
         Data(step.exchange, deployment.program.device),
         parts,

@@ -38,10 +38,13 @@ from flexpie.master.events import (
     FailRequest,
     ForgetModel,
     GraceEnded,
+    HoldRequest,
     Instruction,
     ModelRequested,
+    PauseEnded,
     Probe,
     RetryDue,
+    SchedulePause,
     ScheduleRetry,
     ShutdownRequested,
     StartDeployment,
@@ -91,7 +94,7 @@ class Master:
         self._deployments: dict[DeploymentId, Deployment] = {}
         self._cleanups: dict[str, Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timers: set[asyncio.TimerHandle] = set()
         self._changed = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------ life
@@ -250,6 +253,10 @@ class Master:
                 self._later(seconds, RetryDue(model, profile))
             case StartRequest(request, deployment):
                 self.data.start(request, self._deployments[deployment])
+            case SchedulePause(deployment, seconds):
+                self._later(seconds, PauseEnded(deployment))
+            case HoldRequest(request):
+                self.data.hold(request)
             case FailRequest(request, failure):
                 self.data.fail(request, failure)
         return None
@@ -295,7 +302,12 @@ class Master:
                 pass  # the link tells
 
     def _later(self, seconds: float, event: Event) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._handle, event))
+        def ring() -> None:
+            self._timers.discard(timer)
+            self._handle(event)
+
+        timer = asyncio.get_running_loop().call_later(seconds, ring)
+        self._timers.add(timer)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -65,6 +65,8 @@ class DeploymentRecord:
     pushed_bytes: int = 0
     requests: set[RequestId] = field(default_factory=set)
     """In flight on it."""
+    paused: bool = False
+    """Whether requests wait because a run on it was disturbed a moment ago."""
 
     def needs(self, device: DeviceName) -> bool:
         """Whether it cannot go on without a device."""

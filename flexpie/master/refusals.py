@@ -40,7 +40,7 @@ def device_lost(name: str, reason: str) -> Failure:
     return Failure(
         ErrorCode.DEVICE_UNREACHABLE,
         f"Device {name} was lost while it worked on the request: {reason}",
-        "The model is being planned again for the devices that are left; send the request again.",
+        "Send the request again: the model is planned anew for the devices that are left, if it fits them.",
     )
 
 

@@ -12,8 +12,19 @@ from flexpie.master.deployment import Deployment
 _Result = TypeVar("_Result")
 
 
+class RunInterruptedError(Exception):
+    """A run of a request cannot be finished; another one may be."""
+
+    def __init__(self, cause: FlexPieError | None = None, device: str = "") -> None:
+        """`cause` and `device` say what went wrong and who told; None where it was decided from outside."""
+        super().__init__("" if cause is None else cause.message)
+        self.cause = cause
+        self.device = device
+
+
 class Request:
-    """A request in flight, on the event loop's thread.
+    """A request in flight, on the event loop's thread. It may take several runs to answer it: inference changes
+    nothing, so that what a lost device left unfinished is done again.
 
     Whatever it waits for is bounded by its deadline: nothing that happens elsewhere, or fails to, makes it hang.
     """
@@ -22,11 +33,14 @@ class Request:
         """`deadline` is a time of the running event loop's clock."""
         self._loop = asyncio.get_running_loop()
         self.number = number
+        self.run = number
+        """Number of the run under way: what workers know the request by."""
         self.model = model
         self.deadline = deadline
         self.deployment: Deployment | None = None
         self.failed_on = ""
         """Name of the device that it failed on, where one told."""
+        self._interruption: RunInterruptedError | None = None
         self._error: FlexPieError | None = None
         self._messages: dict[tuple[int, int], memoryview] = {}
         self._changed: asyncio.Future[None] | None = None
@@ -41,12 +55,36 @@ class Request:
     @property
     def end_reason(self) -> str:
         """Why it ended without an answer."""
-        return "the client gave it up" if self._error is None else self._error.message
+        if self._error is not None:
+            return self._error.message
+        return "the client gave it up" if self._interruption is None else "it is run again"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended with an error."""
+        return self._error is not None
 
     def start(self, deployment: Deployment) -> None:
-        """The deployment that it runs on is known."""
+        """The deployment that it runs on next is known."""
         self.deployment = deployment
         self._wake()
+
+    def begin(self, run: int) -> None:
+        """A run begins; nothing of an earlier one counts any more."""
+        self.run = run
+        self._interruption = None
+        self._messages.clear()
+
+    def hold(self) -> None:
+        """The run under way is of no use; another one may be started."""
+        self.deployment = None
+        self.interrupt(RunInterruptedError())
+
+    def interrupt(self, interruption: RunInterruptedError) -> None:
+        """The run under way cannot be finished. The first reason counts."""
+        if self._interruption is None:
+            self._interruption = interruption
+            self._wake()
 
     def deliver(self, exchange: int, source: int, payload: memoryview) -> None:
         """A message of an exchange came in."""
@@ -65,17 +103,19 @@ class Request:
         self._messages.clear()
 
     async def started(self) -> Deployment:
-        """The deployment that it runs on; raises the error that ends it."""
-        return await self._wait(lambda: self.deployment)
+        """The deployment that it runs on; raises the error that ends the request."""
+        return await self._wait(lambda: self.deployment, interruptible=False)
 
     async def message(self, exchange: int, source: int) -> memoryview:
-        """The payload of a message; raises the error that ends the request."""
+        """The payload of a message; raises the error that ends the request, or RunInterruptedError."""
         return await self._wait(lambda: self._messages.pop((exchange, source), None))
 
-    async def _wait(self, result: Callable[[], _Result | None]) -> _Result:
+    async def _wait(self, result: Callable[[], _Result | None], *, interruptible: bool = True) -> _Result:
         while True:
             if self._error is not None:
                 raise self._error
+            if interruptible and self._interruption is not None:
+                raise self._interruption
             found = result()
             if found is not None:
                 return found

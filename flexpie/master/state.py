@@ -4,8 +4,9 @@ Rules that hold at all times
 - What is planned and deployed is a profile of a model: one set of input shapes, which its requests have.
 - One deployment is under way at a time. It is not disturbed by devices that join; they are planned in afterwards.
 - A profile goes on serving on its old deployment until the new one is ready.
-- A lost device fails the requests that need it, at once. Requests that come while their profile is planned again wait;
-  when there is nothing to wait for, they fail. Nobody waits without a reason.
+- A lost device ends the runs that need it, at once; their requests are run again, before those that came after them.
+  Requests wait while their profile is planned again; when there is nothing to wait for, they fail. Nobody waits without
+  a reason, and every request ends once.
 """
 
 from __future__ import annotations
@@ -34,16 +35,20 @@ from flexpie.master.events import (
     FailRequest,
     ForgetModel,
     GraceEnded,
+    HoldRequest,
     Instruction,
     ModelEvent,
     ModelImported,
     ModelName,
     ModelRequested,
+    PauseEnded,
     Probe,
     RequestArrived,
+    RequestDisturbed,
     RequestEnded,
     RequestId,
     RetryDue,
+    SchedulePause,
     ScheduleRetry,
     ShutdownRequested,
     StageReached,
@@ -54,6 +59,7 @@ from flexpie.master.events import (
 )
 from flexpie.master.membership import Membership
 from flexpie.master.records import DeploymentRecord, DeviceState, ModelRecord, ModelState, ProfileRecord
+from flexpie.master.reruns import Reruns
 from flexpie.wire.framing import Failure
 
 PASSING = frozenset({ErrorCode.DEVICE_UNREACHABLE, ErrorCode.SHUTTING_DOWN})
@@ -75,6 +81,7 @@ class MasterState:
         self.retiring: dict[DeploymentId, DeploymentRecord] = {}
         """Replaced deployments that still have requests."""
         self.requests: dict[RequestId, ProfileRecord] = {}
+        self.reruns = Reruns()
         self.requests_done = 0
         self.requests_failed = 0
         self.stopping = False
@@ -105,6 +112,10 @@ class MasterState:
             match event:
                 case RequestArrived(request, model, profile):
                     self._admit(request, model, profile)
+                case RequestDisturbed(request, deployment, failure):
+                    self._disturb(request, deployment, failure)
+                case PauseEnded(deployment):
+                    self._end_pause(deployment)
                 case RequestEnded(request, succeeded):
                     self._end(request, succeeded)
                 case ShutdownRequested():
@@ -136,18 +147,20 @@ class MasterState:
         self._reconsider()
 
     def _do_without(self, device: DeviceName, failure: Failure | None) -> None:
-        """End what needs a device; its requests fail, or without a failure may finish."""
+        """End what needs a device; its requests are run again, or without a failure may finish."""
         for profile in self._profiles:
             if profile.serving and profile.serving.needs(device):
                 if failure:
-                    self._fail_all(profile.serving.requests, failure)
+                    self._run_again(profile.serving, profile.serving.requests, failure)
                 self._retire(profile.serving)
                 profile.serving = None
             if profile.building and profile.building.needs(device):
                 self._abandon(profile)
         for deployment in list(self.retiring.values()):
             if failure and deployment.needs(device):
-                self._fail_all(deployment.requests, failure)
+                self._run_again(deployment, deployment.requests, failure)
+                if deployment.id in self.retiring:
+                    self._retire(deployment)
         self._membership_changed()
 
     def _suspect(self, device: DeviceName) -> None:
@@ -330,12 +343,50 @@ class MasterState:
             elif not readiness.is_replanned(profile, self.members):
                 self._fail_all(profile.waiting, readiness.not_ready(profile, self.members))
             return
-        if any(self.members.records[device].suspected for device in self._participants(profile.serving)):
+        suspected = any(self.members.records[device].suspected for device in self._participants(profile.serving))
+        if suspected or profile.serving.paused:
             return
         while profile.waiting:
             request = profile.waiting.popleft()
+            self.reruns.begin(request)
             profile.serving.requests.add(request)
             self._out.append(StartRequest(request, profile.serving.id))
+
+    def _disturb(self, request: RequestId, identity: DeploymentId, failure: Failure) -> None:
+        """Run a request again, as soon as it is known that the devices of its deployment are there."""
+        profile = self.requests.get(request)
+        candidates = [profile.serving if profile else None, self.retiring.get(identity)]
+        deployment = next((item for item in candidates if item and item.id == identity), None)
+        if deployment is None or request not in deployment.requests:
+            return  # it is run again already
+        pause = self.reruns.pause_seconds(request)
+        self._run_again(deployment, {request}, failure)
+        if identity in self.retiring:
+            self._retire(deployment)
+        elif profile and profile.serving is deployment and not deployment.paused:
+            deployment.paused = True
+            self._out.append(SchedulePause(identity, pause))
+        for device in self._participants(deployment):
+            self._suspect(device)
+        self._reconsider()
+
+    def _end_pause(self, deployment: DeploymentId) -> None:
+        for profile in self._profiles:
+            if profile.serving and profile.serving.id == deployment:
+                profile.serving.paused = False
+                self._flush(profile)
+
+    def _run_again(self, deployment: DeploymentRecord, requests: Iterable[RequestId], failure: Failure) -> None:
+        """Give runs of a deployment up. Their requests wait again, in front of those that came later; those that have
+        been run too often, or have nothing to wait for, fail."""
+        for request in sorted(requests, reverse=True):
+            profile = self.requests[request]
+            if self.stopping or not profile.model.wanted or not self.reruns.may_begin(request):
+                self._fail_all([request], failure)
+                continue
+            deployment.requests.discard(request)
+            profile.waiting.appendleft(request)
+            self._out.append(HoldRequest(request))
 
     def _participants(self, deployment: DeploymentRecord) -> tuple[DeviceName, ...]:
         return deployment.plan.participants if deployment.plan else deployment.devices
@@ -349,6 +400,7 @@ class MasterState:
         profile = self.requests.pop(request, None)
         if profile is None:
             return  # failed before by an instruction
+        self.reruns.forget(request)
         if succeeded:
             self.requests_done += 1
         else:

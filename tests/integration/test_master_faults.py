@@ -49,15 +49,6 @@ def _assert_right(client: Client, folder: Path, seed: int = 0) -> None:
     np.testing.assert_allclose(client.infer("conv", {"image": image})["scores"], expected, atol=1e-4)
 
 
-def _end_of_request(client: Client) -> ErrorCode | None:
-    """None when it was answered."""
-    try:
-        client.infer("conv", {"image": models.random_image()})
-    except FlexPieError as error:
-        return error.code
-    return None
-
-
 def _states(client: Client) -> dict[str, str]:
     return {device.name: device.state for device in client.status().devices}
 
@@ -67,7 +58,6 @@ def test_a_killed_worker_is_planned_around_and_planned_in_again(
 ) -> None:
     assert client.model("conv").devices == ("a", "b", "c")
     cluster.workers["b"].kill()
-    assert _end_of_request(client) in {None, ErrorCode.DEVICE_UNREACHABLE}
     _assert_right(client, tmp_path)
     assert client.model("conv").devices == ("a", "c")
     assert _states(client) == {"a": "connected", "b": "unreachable", "c": "connected"}
@@ -77,31 +67,24 @@ def test_a_killed_worker_is_planned_around_and_planned_in_again(
     assert _states(client)["b"] == "connected"
 
 
-def test_requests_on_their_way_when_a_worker_dies_fail_at_once_or_succeed(
+def test_requests_on_their_way_when_a_worker_dies_are_answered_by_the_others(
     cluster: LocalCluster, client: Client, tmp_path: Path
 ) -> None:
     image = models.random_image()
     expected = models.run_unsplit(tmp_path / "conv.onnx", {"image": image})["scores"]
     killed = threading.Event()
 
-    def ask(number: int) -> ErrorCode | None:
+    def ask(number: int) -> None:
         if number == 20:
             cluster.workers["c"].kill()
             killed.set()
-        try:
-            answer = client.infer("conv", {"image": image})["scores"]
-        except FlexPieError as error:
-            return error.code
-        np.testing.assert_allclose(answer, expected, atol=1e-4)
-        return None
+        np.testing.assert_allclose(client.infer("conv", {"image": image})["scores"], expected, atol=1e-4)
 
     with ThreadPoolExecutor(4) as threads:
-        ends = list(threads.map(ask, range(60)))
+        list(threads.map(ask, range(60)))
     assert killed.is_set()
-    assert set(ends) <= {None, ErrorCode.DEVICE_UNREACHABLE}
-    assert ends[-10:] == [None] * 10
     status = client.status()
-    assert status.requests_in_flight == 0
+    assert (status.requests_in_flight, status.requests_failed) == (0, 0)
 
 
 def test_a_worker_that_stopped_answering_costs_a_request_its_deadline_and_no_more(
@@ -146,9 +129,6 @@ def test_a_worker_that_never_answers_again_is_lost_after_some_heartbeats(
 ) -> None:
     cluster.workers["c"].signal(signal.SIGSTOP)
     try:
-        with pytest.raises(FlexPieError, match="Device c") as caught:
-            client.infer("conv", {"image": models.random_image()}, timeout=60)
-        assert caught.value.code is ErrorCode.DEVICE_UNREACHABLE
         _assert_right(client, tmp_path)
         assert client.model("conv").devices == ("a", "b")
     finally:

@@ -16,7 +16,7 @@ from flexpie.master.events import (
     ModelRequested,
     PlanSummary,
 )
-from flexpie.master.records import DeviceState, ModelState, ProfileRecord
+from flexpie.master.records import DeviceState, ModelState
 from flexpie.master.state import MasterState
 
 CAT = ModelEntry("cat", Path("/models/cat.onnx"))
@@ -55,7 +55,7 @@ class Story:
         for profile in profiles:
             found += list(profile.waiting)
             if profile.waiting:
-                assert profile.building or profile.retrying or profile.serving or self._waits_for_its_turn(profile)
+                assert profile.building or profile.retrying or profile.serving or self._another_is_deployed()
             if profile.serving:
                 found += list(profile.serving.requests)
                 assert profile.serving.plan
@@ -65,9 +65,9 @@ class Story:
             found += list(deployment.requests)
         assert sorted(found) == sorted(state.requests)
 
-    def _waits_for_its_turn(self, profile: ProfileRecord) -> bool:
-        """Whether another profile of the same model is being deployed before it."""
-        return any(other.building for other in profile.model.profiles)
+    def _another_is_deployed(self) -> bool:
+        """Whether another profile has its turn to be deployed."""
+        return any(other.building for model in self.state.models.values() for other in model.profiles)
 
 
 def ready(deployment: str, *participants: str) -> tuple[Event, ...]:

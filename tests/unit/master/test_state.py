@@ -23,12 +23,16 @@ from flexpie.master.events import (
     FailRequest,
     ForgetModel,
     GraceEnded,
+    HoldRequest,
     ModelRequested,
+    PauseEnded,
     PlanSummary,
     Probe,
     RequestArrived,
+    RequestDisturbed,
     RequestEnded,
     RetryDue,
+    SchedulePause,
     ScheduleRetry,
     ShutdownRequested,
     StageReached,
@@ -38,6 +42,7 @@ from flexpie.master.events import (
     UnloadRequested,
 )
 from flexpie.master.records import DeviceState, ModelState
+from flexpie.master.reruns import MAX_RUNS
 from flexpie.master.state import MAX_ATTEMPTS
 from flexpie.wire.framing import Failure
 from tests.unit.master.story import CAT, DOG, Story, ready, serving
@@ -147,18 +152,41 @@ def test_no_more_requests_than_the_limit_are_in_flight() -> None:
 # --------------------------------------------------------------------------------------- lost devices
 
 
-def test_a_lost_device_fails_its_requests_and_the_next_ones_succeed_on_the_survivors() -> None:
+def test_what_a_lost_device_left_is_run_again_on_the_survivors_before_later_requests() -> None:
     story = serving("a", "b", "c")
-    story.tell(RequestArrived(1, "cat"))
+    story.tell(RequestArrived(1, "cat"), RequestArrived(2, "cat"))
     told = story.tell(DeviceLost("b", "connection reset"))
-    failure = told[0]
-    assert isinstance(failure, FailRequest)
-    assert failure.failure.code is ErrorCode.DEVICE_UNREACHABLE
-    assert "b" in failure.failure.message
-    assert "connection reset" in failure.failure.message
-    assert told[1:] == [Undeploy("1", ("a", "c")), StartDeployment("2", CAT, ("a", "c"))]
-    assert story.tell(RequestArrived(2, "cat")) == [], "it waits"
-    assert story.tell(*ready("2", "a", "c")) == [StartRequest(2, "2")]
+    assert told == [
+        HoldRequest(2),
+        HoldRequest(1),
+        Undeploy("1", ("a", "c")),
+        StartDeployment("2", CAT, ("a", "c")),
+    ]
+    assert story.tell(RequestArrived(3, "cat")) == [], "it waits"
+    assert story.tell(*ready("2", "a", "c")) == [StartRequest(number, "2") for number in (1, 2, 3)]
+
+
+def test_a_request_is_not_run_for_ever() -> None:
+    story = serving("a", "b")
+    story.tell(RequestArrived(1, "cat"))
+    failure = Failure(ErrorCode.DEVICE_UNREACHABLE, "The link between a and b broke.")
+    for _ in range(MAX_RUNS - 1):
+        told = story.tell(RequestDisturbed(1, "1", failure), DeviceAnswered("a"), DeviceAnswered("b"), PauseEnded("1"))
+        assert told[-1] == StartRequest(1, "1")
+    assert story.tell(RequestDisturbed(1, "1", failure))[0] == FailRequest(1, failure)
+    assert len(story.state.reruns) == 0
+
+
+def test_a_disturbed_run_is_repeated_when_its_devices_have_answered_and_a_pause_is_over() -> None:
+    story = serving("a", "b")
+    story.tell(RequestArrived(1, "cat"))
+    failure = Failure(ErrorCode.DEVICE_UNREACHABLE, "The link between a and b broke.")
+    told = story.tell(RequestDisturbed(1, "1", failure))
+    assert told == [HoldRequest(1), SchedulePause("1", 0.05), Probe("a"), Probe("b")]
+    assert story.tell(RequestDisturbed(1, "1", failure)) == [], "told twice"
+    assert story.tell(DeviceAnswered("a"), DeviceAnswered("b")) == []
+    assert story.tell(PauseEnded("1")) == [StartRequest(1, "1")]
+    assert story.tell(RequestDisturbed(1, "1", failure))[1] == SchedulePause("1", 0.1)
 
 
 def test_a_returning_device_is_planned_in_while_the_others_go_on() -> None:
@@ -211,11 +239,12 @@ def test_a_failed_attempt_at_a_better_plan_leaves_the_old_oneserving() -> None:
     assert story.tell(RequestArrived(1, "cat")) == [StartRequest(1, "2")]
 
 
-def test_a_lost_device_fails_requests_of_replaced_deployments_too() -> None:
+def test_requests_of_replaced_deployments_are_run_again_too() -> None:
     story = serving("a", "b")
     story.tell(DeviceLost("b", "gone"), *ready("2", "a"), RequestArrived(1, "cat"))
     story.tell(DeviceConnected("b"), *ready("3", "b"))
-    assert story.failures(DeviceLost("a", "gone")) == [(1, ErrorCode.DEVICE_UNREACHABLE)]
+    told = story.tell(DeviceLost("a", "gone"))
+    assert told == [HoldRequest(1), Undeploy("2", ()), StartRequest(1, "3")]
 
 
 # ------------------------------------------------------------------------------------ suspected devices
@@ -247,10 +276,11 @@ def test_a_device_that_is_shutting_down_finishes_its_requests_and_gets_no_new_on
     assert story.tell(DeviceConnected("b")) == [StartDeployment("3", CAT, ("a", "b"))]
 
 
-def test_a_device_that_goes_before_its_requests_are_finished_fails_them() -> None:
+def test_what_a_device_that_was_leaving_did_not_finish_is_run_again() -> None:
     story = serving("a", "b")
     story.tell(RequestArrived(1, "cat"), DeviceLeft("b"))
-    assert story.failures(DeviceLost("b", "gone")) == [(1, ErrorCode.DEVICE_UNREACHABLE)]
+    assert story.tell(DeviceLost("b", "gone")) == [HoldRequest(1), Undeploy("1", ("a",))]
+    assert story.tell(*ready("2", "a")) == [StartRequest(1, "2")]
 
 
 def test_a_deployment_that_a_device_did_not_answer_is_tried_a_few_times() -> None:

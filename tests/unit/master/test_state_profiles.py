@@ -16,6 +16,7 @@ from flexpie.master.events import (
     DeviceLost,
     FailRequest,
     ForgetModel,
+    HoldRequest,
     ModelImported,
     ModelRequested,
     PlanSummary,
@@ -94,11 +95,11 @@ def test_a_lost_device_costs_only_the_profiles_that_need_it() -> None:
     story = _serving(small=("a",))
     story.tell(RequestArrived(1, "bert", SMALL), RequestArrived(2, "bert", LARGE))
     told = story.tell(DeviceLost("b", "gone"))
-    assert [item.request for item in told if isinstance(item, FailRequest)] == [2]
+    assert [item.request for item in told if isinstance(item, HoldRequest)] == [2]
     assert told[1:] == [Undeploy("2", ("a",)), _start("3", "a", profile=LARGE)]
     assert story.tell(RequestArrived(3, "bert", SMALL)) == [StartRequest(3, "1")]
     assert story.tell(RequestArrived(4, "bert", LARGE)) == [], "it waits"
-    assert story.tell(*ready("3", "a")) == [StartRequest(4, "3")]
+    assert story.tell(*ready("3", "a")) == [StartRequest(2, "3"), StartRequest(4, "3")]
 
 
 def test_every_profile_is_planned_again_and_their_requests_wait() -> None:

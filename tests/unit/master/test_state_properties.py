@@ -1,0 +1,156 @@
+"""Whatever happens in whatever order: every request that was accepted ends once, and none waits for nothing."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flexpie.core.errors import ErrorCode
+from flexpie.master.events import (
+    AbandonDeployment,
+    DeploymentFailed,
+    DeviceAnswered,
+    DeviceConnected,
+    DeviceLeft,
+    DeviceLost,
+    Event,
+    FailRequest,
+    HoldRequest,
+    Instruction,
+    ModelRequested,
+    PauseEnded,
+    Probe,
+    RequestArrived,
+    RequestDisturbed,
+    RequestEnded,
+    RetryDue,
+    SchedulePause,
+    ScheduleRetry,
+    StartDeployment,
+    StartRequest,
+)
+from flexpie.master.records import DeviceState
+from flexpie.wire.framing import Failure
+from tests.unit.master.story import CAT, DOG, Story, ready
+
+DEVICES = ("a", "b", "c")
+BROKEN = Failure(ErrorCode.DEVICE_UNREACHABLE, "A link broke.")
+
+
+class World:
+    """Devices, clients and timers around a state: what the daemon would do, in any order."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self.story = Story(*DEVICES, max_requests=6)
+        self.random = generator
+        self.running: dict[int, str] = {}
+        """Deployments by the request that runs on them."""
+        self.held: set[int] = set()
+        self.ended: list[int] = []
+        self.building: StartDeployment | None = None
+        self.due: list[Event] = []
+        """What timers and probes will say."""
+        self.numbers = iter(range(1, 10**6))
+        self.tell(ModelRequested(CAT, kept=True), ModelRequested(DOG, kept=True), *map(DeviceConnected, DEVICES))
+
+    def tell(self, *events: Event) -> None:
+        for instruction in self.story.tell(*events):
+            self.carry_out(instruction)
+
+    def carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case StartDeployment():
+                assert self.building is None
+                self.building = instruction
+            case AbandonDeployment():
+                self.building = None
+            case StartRequest(request, deployment):
+                assert request in self.held
+                self.held.remove(request)
+                self.running[request] = deployment
+            case HoldRequest(request):
+                del self.running[request]
+                self.held.add(request)
+            case FailRequest(request):
+                assert request in self.held or request in self.running
+                self.end(request)
+            case Probe(device):
+                self.due.append(DeviceAnswered(device))
+            case ScheduleRetry(model, _, profile):
+                self.due.append(RetryDue(model, profile))
+            case SchedulePause(deployment):
+                self.due.append(PauseEnded(deployment))
+
+    def end(self, request: int) -> None:
+        self.held.discard(request)
+        self.running.pop(request, None)
+        self.ended.append(request)
+
+    def step(self) -> None:
+        """Let something happen that may happen now."""
+        states = {name: record.state for name, record in self.story.state.members.records.items()}
+        device = self.random.choice(DEVICES)
+        match self.random.choice(
+            ("ask", "ask", "answer", "disturb", "lose", "connect", "leave", "build", "fail", "due")
+        ):
+            case "ask":
+                self.ask()
+            case "answer" if self.running:
+                self.answer()
+            case "disturb" if self.running:
+                request = self.random.choice(sorted(self.running))
+                self.tell(RequestDisturbed(request, self.running[request], BROKEN))
+            case "lose":
+                self.tell(DeviceLost(device, "gone"))
+            case "leave" if states[device] is DeviceState.CONNECTED:
+                self.tell(DeviceLeft(device))
+            case "connect" if states[device] is DeviceState.UNREACHABLE:
+                self.tell(DeviceConnected(device))
+            case "build" if self.building:
+                self.build()
+            case "fail" if self.building:
+                deployment, self.building = self.building.deployment, None
+                self.tell(DeploymentFailed(deployment, BROKEN))
+            case "due" if self.due:
+                self.tell(self.due.pop(self.random.randrange(len(self.due))))
+
+    def ask(self) -> None:
+        request = next(self.numbers)
+        self.held.add(request)
+        self.tell(RequestArrived(request, self.random.choice(("cat", "dog"))))
+
+    def answer(self) -> None:
+        request = self.random.choice(sorted(self.running))
+        self.end(request)
+        self.tell(RequestEnded(request, succeeded=True))
+
+    def build(self) -> None:
+        assert self.building is not None
+        start, self.building = self.building, None
+        count = self.random.randint(1, len(start.devices))
+        self.tell(*ready(start.deployment, *self.random.sample(start.devices, count)))
+
+
+@given(st.integers(0, 2**32), st.integers(10, 150))
+def test_every_request_ends_exactly_once(seed: int, steps: int) -> None:
+    world = World(random.Random(seed))
+    for _ in range(steps):
+        world.step()
+    for _ in range(400):  # from now on nothing breaks any more
+        if world.building:
+            world.build()
+        elif world.due:
+            world.tell(world.due.pop(0))
+        elif world.running:
+            world.answer()
+        else:
+            break
+    assert not world.held, "requests that wait for nothing"
+    assert not world.running
+    assert len(world.ended) == len(set(world.ended))
+    assert len(world.ended) == next(world.numbers) - 1
+    assert not world.story.state.requests
+    assert not world.story.state.retiring
+    assert len(world.story.state.reruns) == 0
