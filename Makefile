@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := $(VENV)/demo.stamp
 DEV    := $(VENV)/dev.stamp
+# One process for each core. The tests of a file stay together until a process is idle: they share daemons.
+SPREAD := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: check clean demo format help proto same-python test test-long
@@ -16,11 +18,11 @@ demo: $(DEMO)  ## start a small cluster on this machine and run two models on it
 
 test: $(DEV)  ## run the tests
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest --quiet
+	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
 test-long: $(DEV)  ## run the tests with many more random examples, and the slow ones
 	@echo "Running the tests, the long way"
-	@FLEXPIE_LONG=1 $(BIN)/python -m pytest --quiet --timeout=3600
+	@FLEXPIE_LONG=1 $(BIN)/python -m pytest --quiet $(SPREAD) --timeout=3600
 
 check: $(DEV)  ## check format, lint, types, floors, generated stubs, docs, the table of operators and Docker files
 	@echo "Format:" && $(BIN)/ruff format --check

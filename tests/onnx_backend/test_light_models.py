@@ -27,8 +27,10 @@ from tests.splitting import imported, run_unsplit
 SMALL = ("inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet")
 SCHEMES = (IN_H, IN_W, OUT_C, GRID_2D)
 """Along the batch nothing is to be divided: it is one."""
+QUICK = ("inception_v2", "shufflenet", "squeezenet")
+"""Those that a plain run has time to try with other weights."""
 PLANNED = ("shufflenet", "squeezenet")
-"""Those that a plain run has time for."""
+"""Those that it has time to plan, too."""
 NAMES = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in light_models()]
 GIGABIT = Link(bandwidth_bytes_per_second=125e6, latency_seconds=1e-4)
 
@@ -46,7 +48,7 @@ def plans(model: ImportedModel, name: str) -> Iterator[tuple[str, Plan]]:
             yield f"auto on {devices} devices", make_plan(model.graph, cluster).plan
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in light_models() if LONG or name in QUICK])
 @pytest.mark.timeout(3600 if LONG else 120)
 def test_light_model_with_random_weights(name: str) -> None:
     model = with_random_weights(onnx.load(str(light_models()[name])))
