@@ -85,6 +85,7 @@ def reporting(command: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 _EXTRAS = {
+    "bench": "bench",
     "demo": "demo",
     "estimator": "estimator",
     "infer": "demo",

@@ -10,6 +10,7 @@ import click
 from flexpie import __version__
 
 _COMMANDS = {
+    "bench": "flexpie.cli.bench",
     "calibrate": "flexpie.cli.calibrate",
     "demo": "flexpie.cli.demo",
     "estimator": "flexpie.cli.estimator",

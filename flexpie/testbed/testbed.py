@@ -261,6 +261,16 @@ class Testbed:
                 self._guard.uninstall()
 
 
+def why_it_does_not_fit(description: Description) -> str:
+    """What a machine without other testbeds lacks to hold this one; empty when it holds it."""
+    controller = find_cpu_controller(Path("/proc/mounts").read_text())
+    try:
+        check_fits(description, usable_cores(controller, Path("/proc/self/cgroup").read_text()), {})
+    except FlexPieError as error:
+        return error.message
+    return ""
+
+
 def check_rights() -> None:
     """Raises FlexPieError(INVALID_ARGUMENT) for anybody who cannot emulate devices on this machine."""
     if sys.platform != "linux":

@@ -1,1 +1,0 @@
-"""Real inferences on the testbed: how fast each strategy is, and how well that was predicted."""
