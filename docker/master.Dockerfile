@@ -13,12 +13,16 @@ FROM python:3.12-slim
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libgomp1 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --uid 10001 --create-home flexpie
+ && useradd --uid 10001 --create-home flexpie \
+ && install --directory --owner=flexpie /var/lib/flexpie
 COPY --from=build /opt/flexpie /opt/flexpie
 ENV PATH=/opt/flexpie/bin:$PATH \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    XDG_STATE_HOME=/var/lib
 USER flexpie
 WORKDIR /home/flexpie
+# The models that clients loaded, and how they were deployed.
+VOLUME /var/lib/flexpie
 EXPOSE 50050
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
   CMD ["flexpie", "health", "127.0.0.1:50050"]

@@ -33,6 +33,15 @@ from flexpie.cli.worker_command import SizeType
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
 @click.option("--insecure", is_flag=True, help="Accept connections of other machines without encryption.")
 @click.option(
+    "--state-dir",
+    "--state",
+    "state_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
+    help="Folder for what survives a restart: loaded models with their files, deployments, plans. Default: one for "
+    "the port and the cluster file below ~/.local/state/flexpie; with --port 0 one that is gone afterwards.",
+)
+@click.option(
     "--request-timeout",
     default=60.0,
     show_default=True,
@@ -78,7 +87,8 @@ from flexpie.cli.worker_command import SizeType
 @parent_option
 @click.version_option(__version__, prog_name="flexpie-master")
 def main(
-    cluster: Path, no_models: bool, port: int, host: str, insecure: bool, request_timeout: float, max_requests: int,
+    cluster: Path, no_models: bool, port: int, host: str, insecure: bool, state_folder: Path | None,
+    request_timeout: float, max_requests: int,
     max_request_bytes: int, max_model_bytes: int, startup_grace: float, drain_seconds: float, log_level: str,
 ) -> None:  # fmt: skip
     """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
@@ -93,9 +103,13 @@ def main(
         from flexpie.master.cluster_file import read_cluster_file
         from flexpie.master.daemon import DaemonOptions, serve
         from flexpie.master.master import Settings
+        from flexpie.wire.state_folder import default_folder
 
         settings = Settings(request_timeout, max_requests, startup_grace)
-        options = DaemonOptions(host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, settings)
+        state_folder = state_folder or default_folder("master", port, cluster)
+        options = DaemonOptions(
+            host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, state_folder, settings
+        )
         file = read_cluster_file(cluster, require_models=not no_models)
         if no_models:
             file = dataclasses.replace(file, models=())

@@ -11,10 +11,10 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from flexpie.client.external_data import external_files
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType
 from flexpie.wire import limits
+from flexpie.wire.external_data import external_files
 from flexpie.wire.open_inference_tensors import (
     DATATYPES,
     array_from_contents,

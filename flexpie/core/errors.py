@@ -22,6 +22,8 @@ class ErrorCode(enum.Enum):
     """A plan file that cannot be used: damaged, of another version, or for another model or cluster."""
     INVALID_TRACES = "INVALID_TRACES"
     """A file of measurements (traces, a calibration) that cannot be used."""
+    INVALID_STATE = "INVALID_STATE"
+    """What a daemon kept in its state folder cannot be used: damaged, or of another version."""
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     """Any other argument out of its range."""
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"

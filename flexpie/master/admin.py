@@ -44,14 +44,13 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
             if spec.name:  # before a long upload for nothing
                 _check_name(spec.name)
                 self._master.check_name(spec.name)
-            upload = Upload(spec.total_bytes, self._max_upload_bytes)
+            upload = self._master.archive.models.upload(spec.total_bytes, self._max_upload_bytes)
             try:
                 async for chunk in _chunks(request_iterator):
                     await asyncio.to_thread(upload.write, chunk.file_name, chunk.data)
                     yield _uploaded(upload)
-                upload.finish()
-                entry = _entry(spec, upload)
-                self._master.load(entry, upload.remove)
+                await asyncio.to_thread(upload.finish)
+                entry = self._master.load(_entry(spec, upload), upload)
             except BaseException:
                 upload.remove()
                 raise
@@ -59,21 +58,21 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
             record = self._master.model(entry.name)
             ready = False
             try:
-                async for progress in self._follow(record, upload):
+                async for progress in self._follow(record):
                     ready = progress.finished  # a client may leave as soon as it reads this
                     yield progress
             except BaseException:
                 if not ready and self._master.state.models.get(entry.name) is record:
-                    self._master.unload(entry.name)
+                    await asyncio.shield(self._master.unload(entry.name))
                 raise
 
-    async def _follow(self, record: ModelRecord, upload: Upload) -> AsyncIterator[master_pb2.LoadProgress]:
-        """Progress of a model until it is ready; raises what it fails with."""
+    async def _follow(self, record: ModelRecord) -> AsyncIterator[master_pb2.LoadProgress]:
+        """Progress of a model until it is ready; raises what it fails with. Then it is remembered, for good."""
         last = None
         while True:
             progress = await next_progress(self._master, record, last)
-            if record.interfaces or progress.finished:
-                upload.release()
+            if progress.finished:
+                await self._master.remember(record.entry)
             yield progress
             if progress.finished:
                 return
@@ -82,7 +81,7 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
     async def Unload(self, request: master_pb2.UnloadRequest, context: Context) -> master_pb2.UnloadReply:
         """End a model; its requests in flight finish."""
         async with errors_as_status(context):
-            self._master.unload(request.name)
+            await self._master.unload(request.name)
         return master_pb2.UnloadReply()
 
     async def Models(self, request: master_pb2.ModelsRequest, context: Context) -> master_pb2.ModelsReply:

@@ -65,6 +65,8 @@ class ClusterFile:
     cluster: Cluster
     """With what `flexpie calibrate` measured, where that lies beside the file."""
     models: tuple[ModelEntry, ...] = ()
+    calibration: str = ""
+    """When the cluster was calibrated; empty if it was not."""
 
 
 def read_cluster_file(path: str | Path, *, require_models: bool = False, with_calibration: bool = True) -> ClusterFile:
@@ -95,16 +97,16 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False, with_ca
     if require_models:
         texts = {at: read_plan_text(plan) for at, plan in plans.items()}
         models = tuple(replace(model, plan=texts.get(at, "")) for at, model in enumerate(models))
-    measured = calibration_path(Path(path))
-    cluster = _cluster(content)
-    return ClusterFile(_calibrated(cluster, measured) if with_calibration and measured.is_file() else cluster, models)
+    file, measured = ClusterFile(_cluster(content), models), calibration_path(Path(path))
+    return _calibrated(file, measured) if with_calibration and measured.is_file() else file
 
 
-def _calibrated(cluster: Cluster, path: Path) -> Cluster:
-    known, stale = calibrated(cluster, read_calibration(path))
+def _calibrated(file: ClusterFile, path: Path) -> ClusterFile:
+    calibration = read_calibration(path)
+    known, stale = calibrated(file.cluster, calibration)
     if stale:
         _log.warning("%s is of other devices: %s. Run `flexpie calibrate` again.", path, stale)
-    return known
+    return replace(file, cluster=known, calibration=calibration.measured_at)
 
 
 # ------------------------------------------------------------------------------------------------ schema

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,6 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from flexpie import pipeline
 from flexpie.master.admin import MasterServicer
+from flexpie.master.archive import Archive
 from flexpie.master.cluster_file import ClusterFile
 from flexpie.master.deploying import Pipeline
 from flexpie.master.health import HealthServicer
@@ -25,6 +27,7 @@ from flexpie.wire import limits
 from flexpie.wire.open_inference import SERVICE as OPEN_INFERENCE
 from flexpie.wire.open_inference import open_inference_handler, reflection_pool
 from flexpie.wire.serving import check_exposure, listen
+from flexpie.wire.state_folder import StateFolder
 from flexpie.wire.v1 import master_pb2, master_pb2_grpc
 
 GOODBYE_SECONDS = 1.0
@@ -48,6 +51,8 @@ class DaemonOptions:
     max_upload_bytes: int = MAX_UPLOAD_BYTES
     drain_seconds: float = 30.0
     """How long requests in flight may take when the daemon is asked to stop."""
+    state_folder: Path | None = None
+    """What survives a restart; None is a folder that is gone afterwards."""
     settings: Settings = field(default_factory=Settings)
 
 
@@ -82,7 +87,18 @@ async def serve(
     stop = asyncio.Event()
     _on_signals(stop)
     check_exposure(options.host, options.insecure)
-    master = Master(file, options.settings, planning)
+    with StateFolder(options.state_folder, "master") as folder:
+        archive = Archive(folder.path, folder.identity, file)
+        master = Master(file, archive, options.settings, planning)
+        try:
+            await _run(master, options, announce, stop)
+        finally:
+            archive.close()
+    if master.planning:
+        os._exit(0)  # Python would wait for the thread, which nobody needs any more
+
+
+async def _run(master: Master, options: DaemonOptions, announce: Callable[[str], None], stop: asyncio.Event) -> None:
     server = make_server(master, options)
     try:
         address = listen(server, options.host, options.port)
@@ -95,8 +111,6 @@ async def serve(
     finally:
         await server.stop(GOODBYE_SECONDS)
     _log.info("stopped")
-    if master.planning:
-        os._exit(0)  # Python would wait for the thread, which nobody needs any more
 
 
 def _on_signals(stop: asyncio.Event) -> None:

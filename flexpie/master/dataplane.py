@@ -41,8 +41,11 @@ class FrameLink(Protocol):
 class DataPlane:
     """Runs requests on deployments; what becomes of them is for the state to decide."""
 
-    def __init__(self, links: Mapping[DeviceName, FrameLink], tell: Callable[[Event], object]) -> None:
-        """`tell` takes events to the state, whose instructions come back by `start` and `fail`."""
+    def __init__(
+        self, links: Mapping[DeviceName, FrameLink], tell: Callable[[Event], object], first_request: RequestId = 1
+    ) -> None:
+        """`tell` takes events to the state, whose instructions come back by `start` and `fail`. Requests are numbered
+        from `first_request`: where a deployment outlives the master, no two of its requests may have one number."""
         self.scattered_bytes = 0
         """Payload sent to workers."""
         self.gathered_bytes = 0
@@ -50,7 +53,7 @@ class DataPlane:
         self.requests: dict[RequestId, Request] = {}
         self._links = links
         self._tell = tell
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first_request)
         self._runs: dict[int, _Run] = {}
 
     async def infer(

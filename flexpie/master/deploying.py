@@ -22,6 +22,7 @@ from flexpie.core.routes import groups
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
+    DeploymentId,
     DeploymentPlanned,
     DeviceName,
     Event,
@@ -34,6 +35,7 @@ from flexpie.master.events import (
 )
 from flexpie.master.interface import Interface
 from flexpie.master.ports import ports_of
+from flexpie.master.saving import Saved, plan_key
 from flexpie.pipeline import Compiled
 from flexpie.planner.planning import PlanningResult
 from flexpie.wire.codec import program_to_proto
@@ -78,8 +80,25 @@ class Pipeline(Protocol):
     def predict_plan(self, model: ImportedModel, cluster: Cluster, plan: Plan) -> PlanningResult:
         """Given plan → the same with what it is predicted to cost."""
 
+    def write_plan(self, model: ImportedModel, cluster: Cluster, plan: Plan) -> str:
+        """Plan → text of a plan file."""
+
     def compile_plan(self, model: ImportedModel, plan: Plan) -> Compiled:
         """Plan → programs."""
+
+
+class PlanBook(Protocol):
+    """Plans that were found before (`flexpie.master.archive.Archive`)."""
+
+    def find_plan(self, key: str) -> str | None:
+        """The text of a plan."""
+
+    def keep_plan(self, key: str, text: str) -> None:
+        """Remember a plan."""
+
+
+class ResumeError(Exception):
+    """The workers cannot go on with a deployment of an earlier run."""
 
 
 class PackageLink(Protocol):
@@ -104,6 +123,11 @@ class Deployer:
     links: Mapping[DeviceName, PackageLink]
     master_id: str
     report: Callable[[Event], object]
+    plans: PlanBook | None = None
+    keep: Callable[[StartDeployment, Saved], object] = lambda start, saved: None
+    """Called with a deployment that is ready, to go on with it after a restart."""
+    saved: dict[DeploymentId, Saved] = field(default_factory=dict)
+    """Deployments of earlier runs, until they are started."""
     imports: dict[ModelName, asyncio.Task[tuple[ImportedModel, ...]]] = field(default_factory=dict)
     """A model is read once for each of its profiles, however often it is planned."""
     threads: set[int] = field(default_factory=set)
@@ -112,8 +136,11 @@ class Deployer:
     async def deploy(self, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Deployment:
         """Deploy a profile of a model; reports every stage but the last, `DeploymentReady`, which is the caller's.
 
-        `memory` is the limit in bytes that workers say they have. Raises FlexPieError when a stage fails.
+        `memory` is the limit in bytes that workers say they have. Raises FlexPieError when a stage fails, ResumeError
+        for a deployment of an earlier run that is to be made anew.
         """
+        if (saved := self.saved.pop(start.deployment, None)) is not None:
+            return await self._resume(start, saved)
         models = await self._import(start)
         with _about_profile(start.entry, start.profile):
             return await self._deploy(start, models, usable_cluster(self.cluster, start, memory))
@@ -125,10 +152,26 @@ class Deployer:
         compiling = self._in_thread(self.pipeline.compile_plan, model, result.plan)
         compiled = await self._stage(start, "compile", compiling)
         deployment = _deployment(start, model.graph, compiled)
-        self.report(DeploymentPlanned(start.deployment, summarize(model.graph, result, deployment, remark)))
+        summary = summarize(model.graph, result, deployment, remark)
+        self.report(DeploymentPlanned(start.deployment, summary))
         pushed = await self._push(deployment, compiled)
-        resident = await self._build(deployment, compiled)
+        programs = {index: _program(compiled, index) for index in deployment.participants}
+        resident = await self._build(deployment, programs)
+        interface = _interface(start.entry, start.profile, model)
+        self.keep(start, Saved(deployment, start.devices, programs, interface, summary))
         return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
+
+    async def _resume(self, start: StartDeployment, saved: Saved) -> Deployment:
+        """Go on with a deployment of an earlier run: workers that still have it say so, others build it from what their
+        stores hold. Nothing is pushed."""
+        self.report(DeploymentPlanned(start.deployment, saved.summary))
+        try:
+            resident = await self._build(saved.deployment, saved.programs)
+        except FlexPieError as error:
+            if error.code is ErrorCode.DEVICE_UNREACHABLE:
+                raise
+            raise ResumeError(error.message) from error
+        return dataclasses.replace(saved.deployment, resident_bytes=resident)
 
     def _plan(
         self, start: StartDeployment, models: Sequence[ImportedModel], cluster: Cluster
@@ -145,7 +188,24 @@ class Deployer:
             lost = ", ".join(given.devices[index] for index in given.participants if given.devices[index] not in names)
             remark = f"planned anew: the plan that was given needs {lost}"
             _log.warning("%s model=%s deployment=%s", remark, entry.name, start.deployment)
-        return self.pipeline.plan_model(model, cluster, entry.scheme, entry.objective, siblings), remark
+        return self._found(model, cluster, entry, siblings), remark
+
+    def _found(
+        self, model: ImportedModel, cluster: Cluster, entry: ModelEntry, siblings: Sequence[ImportedModel]
+    ) -> PlanningResult:
+        """The plan that was found for the same question before, or else the one that is found now."""
+        if self.plans is None:
+            return self.pipeline.plan_model(model, cluster, entry.scheme, entry.objective, siblings)
+        others = [sibling.graph.signature for sibling in siblings]
+        key = plan_key(model.graph.signature, others, cluster, entry.scheme, entry.objective)
+        if text := self.plans.find_plan(key):
+            try:
+                return self.pipeline.predict_plan(model, cluster, self.pipeline.read_plan(text, model, cluster))
+            except FlexPieError as error:
+                _log.warning("plan not used again model=%s: %s", entry.name, error)
+        result = self.pipeline.plan_model(model, cluster, entry.scheme, entry.objective, siblings)
+        self.plans.keep_plan(key, self.pipeline.write_plan(model, cluster, result.plan))
+        return result
 
     async def _stage(self, start: StartDeployment, stage: str, work: Awaitable[_Result]) -> _Result:
         """Await a stage that tells nothing itself, and tell for how long it has been going on."""
@@ -221,7 +281,7 @@ class Deployer:
         await together(link.push(blobs, on_pushed) for link, blobs in zip(links, missing, strict=True) if blobs)
         return total
 
-    async def _build(self, deployment: Deployment, compiled: Compiled) -> dict[DeviceName, int]:
+    async def _build(self, deployment: Deployment, programs: Mapping[int, DeviceProgram]) -> dict[DeviceName, int]:
         """Have every participant build its sessions; returns what they take of each one's memory, in bytes."""
         total = len(deployment.participants)
         done = 0
@@ -229,7 +289,7 @@ class Deployer:
 
         async def build(index: int) -> int:
             nonlocal done
-            request = self._deploy_request(deployment, _program(compiled, index))
+            request = self._deploy_request(deployment, programs[index])
             reply = await self.links[deployment.devices[index]].deploy(request)
             done += 1
             self.report(StageReached(deployment.id, "build", done, total, "devices"))

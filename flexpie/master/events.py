@@ -100,12 +100,27 @@ class GraceEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumable:
+    """A deployment of an earlier run of the master, which the workers may still have."""
+
+    deployment: DeploymentId
+    participants: frozenset[DeviceName]
+    """The devices that it needs."""
+    devices: tuple[DeviceName, ...]
+    """Those that it was planned over."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequested:
     """A model is to be served."""
 
     entry: ModelEntry
     kept: bool = False
     """Whether it stays known after it is unloaded, because the cluster file names it."""
+    interfaces: tuple[Interface, ...] = ()
+    """Of its profiles, where an earlier run told them."""
+    resumable: tuple[Resumable, ...] = ()
+    """How an earlier run served its profiles: all of them, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +179,13 @@ class DeploymentFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumeFailed:
+    """The workers cannot go on with a deployment of an earlier run: the model is to be planned."""
+
+    deployment: DeploymentId
+
+
+@dataclass(frozen=True, slots=True)
 class RetryDue:
     """The pause before another attempt is over."""
 
@@ -218,7 +240,7 @@ class DrainEnded:
 
 DeviceEvent = DeviceConnected | DeviceLost | DeviceRefused | DeviceSuspected | DeviceAnswered | DeviceLeft | GraceEnded
 ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue
-DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed
+DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed | ResumeFailed
 RequestEvent = RequestArrived | RequestDisturbed | PauseEnded | RequestEnded
 Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestEvent | ShutdownRequested | DrainEnded
 

@@ -66,11 +66,15 @@ class LinkListener(Protocol):
     def frame_arrived(self, device: str, frame: Frame) -> None:
         """The worker sent a result or a failure."""
 
+    def deployments(self) -> Sequence[str]:
+        """The deployments that workers are to keep; others of this master are left of an earlier run or connection."""
+
 
 class WorkerLink:
     """The connection to one worker: handshake, one stream of frames, and calls beside it."""
 
     def __init__(self, device: Device, master_id: str, listener: LinkListener) -> None:
+        """The worker keeps those deployments of the master that the listener's `deployments` names."""
         self.device = device
         self._master_id = master_id
         self._listener = listener
@@ -96,7 +100,7 @@ class WorkerLink:
         channel = grpc.aio.insecure_channel(self.device.address, options=options)
         session = _Session(channel, self.device, self._listener)
         try:
-            hello = await session.shake_hands()
+            hello = await session.shake_hands(self._master_id)
             await session.open_stream(self._master_id, hello.max_message_bytes)
             self._session = session
             self._listener.link_up(self.device.name, hello)
@@ -181,8 +185,13 @@ class _Session:
         self._listener = listener
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def shake_hands(self) -> worker_pb2.HandshakeReply:
-        request = worker_pb2.HandshakeRequest(version=__version__, protocol=limits.PROTOCOL)
+    async def shake_hands(self, master_id: str) -> worker_pb2.HandshakeReply:
+        request = worker_pb2.HandshakeRequest(
+            version=__version__,
+            protocol=limits.PROTOCOL,
+            master_id=master_id,
+            deployment_ids=self._listener.deployments(),
+        )
         hello: worker_pb2.HandshakeReply = await self.call(self.stub.Handshake(request, timeout=HANDSHAKE_SECONDS))
         if hello.protocol != limits.PROTOCOL:
             raise FlexPieError(

@@ -9,8 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,10 @@ from flexpie import pipeline
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master import refusals
+from flexpie.master.archive import Archive, Recalled
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
 from flexpie.master.dataplane import DataPlane
-from flexpie.master.deploying import Deployer, Pipeline
+from flexpie.master.deploying import Deployer, Pipeline, ResumeError
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
     AbandonDeployment,
@@ -40,9 +40,12 @@ from flexpie.master.events import (
     GraceEnded,
     HoldRequest,
     Instruction,
+    ModelName,
     ModelRequested,
     PauseEnded,
     Probe,
+    Resumable,
+    ResumeFailed,
     RetryDue,
     SchedulePause,
     ScheduleRetry,
@@ -55,10 +58,15 @@ from flexpie.master.events import (
 from flexpie.master.interface import choose_profile
 from flexpie.master.links import Presence, WorkerLink
 from flexpie.master.records import ModelRecord
+from flexpie.master.saving import Saved
 from flexpie.master.state import MasterState
+from flexpie.master.uploads import Upload
 from flexpie.wire.framing import Failure, Frame
 from flexpie.wire.tensors import Array
 from flexpie.wire.v1 import worker_pb2
+
+REQUESTS_OF_A_RUN = 40
+"""Bits for the numbers of the requests of one run."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,21 +86,29 @@ class Settings:
 class Master:
     """Devices, models and requests of one cluster."""
 
-    def __init__(self, file: ClusterFile, settings: Settings | None = None, planning: Pipeline = pipeline) -> None:
-        """`planning` is the way from files to programs. Nothing happens before `start`."""
+    def __init__(
+        self, file: ClusterFile, archive: Archive, settings: Settings | None = None, planning: Pipeline = pipeline
+    ) -> None:
+        """`archive` is what earlier runs left, `planning` the way from files to programs. Nothing happens before
+        `start`."""
         self.settings = settings or Settings()
+        self.archive = archive
         self._file = file
-        master_id = uuid.uuid4().hex[:8]
+        master_id = archive.identity[:8]
         names = [device.name for device in file.cluster.devices]
-        self.state = MasterState(names, token=master_id, max_requests=self.settings.max_requests)
+        token = f"{master_id}-{archive.run}"
+        self.state = MasterState(names, token=token, max_requests=self.settings.max_requests)
         self.links = {device.name: WorkerLink(device, master_id, self) for device in file.cluster.devices}
-        self.data = DataPlane(self.links, self._handle)
-        self._deployer = Deployer(planning, file.cluster, self.links, master_id, self._handle)
+        self.data = DataPlane(self.links, self._handle, (archive.run << REQUESTS_OF_A_RUN) + 1)
+        self._deployer = Deployer(
+            planning, file.cluster, self.links, master_id, self._handle, archive, self._keep_deployment
+        )
         self._memory: dict[DeviceName, int] = {}
         self._builds: dict[DeploymentId, asyncio.Task[None]] = {}
         self._building: dict[DeploymentId, StartDeployment] = {}
         self._deployments: dict[DeploymentId, Deployment] = {}
-        self._cleanups: dict[str, Callable[[], None]] = {}
+        self._contents: dict[ModelName, str] = {}
+        """Hash of the files of each model that a client loaded."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._changed = asyncio.Event()
@@ -100,8 +116,9 @@ class Master:
     # ------------------------------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Connect to the workers and deploy the models of the cluster file, in the background."""
-        self._handle(*(ModelRequested(entry, kept=True) for entry in self._file.models))
+        """Connect to the workers and serve the models of the cluster file and of earlier runs, in the background."""
+        for recalled in await self.archive.recall(self._file):
+            self._serve_again(recalled)
         for link in self.links.values():
             self._spawn(link.run())
         self._later(self.settings.grace_seconds, GraceEnded())
@@ -120,8 +137,6 @@ class Master:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for cleanup in self._cleanups.values():
-            cleanup()
 
     @property
     def planning(self) -> bool:
@@ -151,20 +166,34 @@ class Master:
                 "Unload it first, or give the new one another name.",
             )
 
-    def load(self, entry: ModelEntry, cleanup: Callable[[], None]) -> None:
-        """Begin to serve a model; `cleanup` is called when it is forgotten. Raises ``MODEL_EXISTS``."""
+    def load(self, entry: ModelEntry, upload: Upload) -> ModelEntry:
+        """Begin to serve a model that came as a finished upload; returns its entry with the path where it is kept.
+
+        A restart forgets it until `remember` was called. Raises ``MODEL_EXISTS``.
+        """
         self.check_name(entry.name)
-        self._cleanups[entry.name] = cleanup
+        content, path = self.archive.models.take_in(upload)
+        self._contents[entry.name] = content
+        entry = dataclasses.replace(entry, path=path)
         self._handle(ModelRequested(entry))
+        return entry
+
+    async def remember(self, entry: ModelEntry) -> None:
+        """Serve a loaded model after a restart too."""
+        await self.archive.keep_model(entry, self._contents[entry.name])
 
     def reload(self, name: str) -> None:
         """Serve a model of the cluster file again; one that is served already goes on."""
         record = self.model(name)
         self._handle(ModelRequested(record.entry, record.kept))
 
-    def unload(self, name: str) -> None:
-        """Serve a model no longer; requests in flight finish."""
-        self.model(name)
+    async def unload(self, name: str) -> None:
+        """Serve a model no longer, nor after a restart; requests in flight finish."""
+        record = self.model(name)
+        if not record.kept:
+            await self.archive.remove_model(name)
+        if self.state.models.get(name) is not record:
+            return  # somebody else was faster
         self._handle(UnloadRequested(name))
         _log.info("model unloaded model=%s", name)
 
@@ -222,6 +251,10 @@ class Master:
         """See `flexpie.master.links.LinkListener`."""
         self.data.frame_arrived(device, frame)
 
+    def deployments(self) -> list[DeploymentId]:
+        """See `flexpie.master.links.LinkListener`: those that are ready, under way, or of the run before."""
+        return [*self._deployments, *self._building, *self._deployer.saved]
+
     # ---------------------------------------------------------------------------------- instructions
 
     def _handle(self, *events: Event) -> list[asyncio.Task[Any]]:
@@ -246,7 +279,8 @@ class Master:
                 return self._spawn(self._undeploy(deployment, devices))
             case ForgetModel(model):
                 self._deployer.forget(model)
-                self._cleanups.pop(model, lambda: None)()
+                if content := self._contents.pop(model, ""):
+                    self.archive.models.release(content)
             case Probe(device):
                 return self._spawn(self._probe(device))
             case ScheduleRetry(model, seconds, profile):
@@ -268,6 +302,11 @@ class Master:
         _log.info("deployment started model=%s deployment=%s devices=%s", name, start.deployment, devices)
         try:
             deployment = await self._deployer.deploy(start, self._memory)
+        except ResumeError as error:
+            _log.warning("deployment not resumed model=%s deployment=%s: %s", name, start.deployment, error)
+            self._building.pop(start.deployment, None)
+            self._spawn(self._undeploy(start.deployment, start.devices))
+            self._handle(ResumeFailed(start.deployment))
         except Exception as error:
             if not isinstance(error, FlexPieError):
                 _log.exception("defect while deploying model=%s deployment=%s", name, start.deployment)
@@ -283,6 +322,20 @@ class Master:
             _log.info("deployment ready model=%s deployment=%s", name, start.deployment)
         finally:
             self._builds.pop(start.deployment, None)
+
+    def _serve_again(self, recalled: Recalled) -> None:
+        saved = recalled.saved
+        if recalled.content:
+            self.archive.models.use(recalled.content)
+            self._contents[recalled.entry.name] = recalled.content
+        self._deployer.saved.update({item.deployment.id: item for item in saved})
+        interfaces = tuple(item.interface for item in saved)
+        resumable = tuple(Resumable(item.deployment.id, item.participants, item.planned_over) for item in saved)
+        self._handle(ModelRequested(recalled.entry, not recalled.content, interfaces, resumable))
+
+    def _keep_deployment(self, start: StartDeployment, saved: Saved) -> None:
+        content = self._contents.get(start.entry.name, "")
+        self._spawn(self.archive.keep_deployment(start.entry, start.profile, content, saved))
 
     async def _undeploy(self, deployment: DeploymentId, devices: tuple[DeviceName, ...]) -> None:
         for device in devices:

@@ -139,7 +139,7 @@ class OpenInferenceServicer:
     ) -> pb.RepositoryModelUnloadResponse:
         """End a model; its requests in flight finish."""
         async with errors_as_status(context):
-            self._master.unload(request.model_name)
+            await self._master.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
     async def _infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:

@@ -28,8 +28,10 @@ def wants_deployment(profile: ProfileRecord, members: Membership) -> bool:
 
 def is_replanned(profile: ProfileRecord, members: Membership) -> bool:
     """Whether a profile that worked is about to work again."""
-    if not profile.was_ready or not profile.model.wanted or not members.connected:
+    if not profile.was_ready or not profile.model.wanted:
         return False
+    if not members.connected:
+        return profile.resumable is not None and not members.settled
     return profile.building is not None or profile.retrying or wants_deployment(profile, members)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flexpie.master.cluster_file import ModelEntry
-from flexpie.master.events import DeploymentId, DeviceName, PlanSummary, RequestId
+from flexpie.master.events import DeploymentId, DeviceName, PlanSummary, RequestId, Resumable
 from flexpie.master.interface import Interface
 from flexpie.wire.framing import Failure
 
@@ -93,6 +93,8 @@ class ProfileRecord:
     was_ready: bool = False
     """Whether requests wait for it (it is being planned again) instead of being refused (it never worked)."""
     waiting: deque[RequestId] = field(default_factory=deque)
+    resumable: Resumable | None = None
+    """A deployment of an earlier run of the master, which is tried first."""
 
     @property
     def name(self) -> str:

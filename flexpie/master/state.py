@@ -47,6 +47,7 @@ from flexpie.master.events import (
     RequestDisturbed,
     RequestEnded,
     RequestId,
+    ResumeFailed,
     RetryDue,
     SchedulePause,
     ScheduleRetry,
@@ -175,10 +176,10 @@ class MasterState:
 
     def _apply_to_models(self, event: ModelEvent) -> None:
         match event:
-            case ModelRequested(entry, kept):
+            case ModelRequested(entry):
                 known = self.models.get(entry.name)
                 if known is None:
-                    self.models[entry.name] = ModelRecord(entry, kept)
+                    self.models[entry.name] = _remembered(event)
                 else:
                     known.wanted = True
                     for profile in known.profiles:
@@ -230,6 +231,8 @@ class MasterState:
                 self._switch_over(profile, profile.building)
             case DeploymentFailed(_, failure):
                 self._give_up(profile, profile.building, failure)
+            case ResumeFailed():
+                profile.building = None
         if not isinstance(event, StageReached):
             self._reconsider()
 
@@ -287,20 +290,36 @@ class MasterState:
         if not self.stopping and not any(profile.building for profile in self._profiles):
             candidates = [profile for profile in self._profiles if readiness.wants_deployment(profile, self.members)]
             candidates.sort(key=lambda profile: profile.serving is not None)  # first those that do not work at all
-            if candidates and self.members.settled and self.members.connected:
-                self._start(candidates[0])
+            for profile in candidates:
+                if self._may_start(profile):
+                    self._start(profile)
+                    break
         for profile in self._profiles:
             self._flush(profile)
 
-    def _start(self, profile: ProfileRecord) -> None:
+    def _may_start(self, profile: ProfileRecord) -> bool:
+        """Whether the devices are there: those of an earlier run's deployment, or else all that there will be."""
+        connected = self.members.connected
+        if profile.resumable and profile.resumable.participants.issubset(connected):
+            return True
+        if not self.members.settled:
+            return False
+        profile.resumable = None
+        return bool(connected)
+
+    def _new_identity(self) -> DeploymentId:
         self._deployments_made += 1
-        identity = f"{self._token}-{self._deployments_made}" if self._token else str(self._deployments_made)
+        return f"{self._token}-{self._deployments_made}" if self._token else str(self._deployments_made)
+
+    def _start(self, profile: ProfileRecord) -> None:
+        resumable, profile.resumable = profile.resumable, None
+        identity = resumable.deployment if resumable else self._new_identity()
         reserved: dict[DeviceName, int] = {}
         for other in self._profiles:
             if other is not profile and other.serving:
                 for device, nbytes in other.serving.resident_bytes.items():
                     reserved[device] = reserved.get(device, 0) + nbytes
-        profile.building = DeploymentRecord(identity, self.members.connected)
+        profile.building = DeploymentRecord(identity, resumable.devices if resumable else self.members.connected)
         model = profile.model
         siblings = tuple(other.index for other in model.profiles if other is not profile and not other.serving)
         self._out.append(
@@ -428,3 +447,12 @@ class MasterState:
             if profile.serving:
                 self._retire(profile.serving)
                 profile.serving = None
+
+
+def _remembered(event: ModelRequested) -> ModelRecord:
+    """The record of a new model. If an earlier run served it, requests wait until this one does."""
+    model = ModelRecord(event.entry, event.kept)
+    model.interfaces = event.interfaces
+    for profile, resumable in zip(model.profiles, event.resumable, strict=bool(event.resumable)):
+        profile.resumable, profile.was_ready = resumable, True
+    return model

@@ -1,7 +1,9 @@
-"""Model files that clients send, kept in a temporary folder for as long as they are needed."""
+"""Model files on their way in: written as they come, and hashed meanwhile, so that no model is held in memory."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -17,24 +19,30 @@ MAX_FILES = 4096
 class Upload:
     """The files of one model as they come in: the model's own file first, then its external data."""
 
-    def __init__(self, total_bytes: int, max_bytes: int = MAX_UPLOAD_BYTES) -> None:
-        """Raises ``TOO_LARGE`` for a model over the limit, or over what the disk has left."""
+    def __init__(self, parent: Path, total_bytes: int, max_bytes: int = MAX_UPLOAD_BYTES) -> None:
+        """The files go into a new folder in `parent`.
+
+        Raises ``TOO_LARGE`` for a model over the limit, or over what the disk has left.
+        """
         if total_bytes > max_bytes:
             raise _too_large(
                 f"The model has {total_bytes} bytes; the limit is {max_bytes} bytes.",
                 "Load a smaller model, or start the master with a higher --max-model-bytes.",
             )
-        self.folder = Path(tempfile.mkdtemp(prefix="flexpie-upload-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="incoming-", dir=parent))
         self.files: list[Path] = []
+        self.hashes: list[str] = []
+        """SHA-256 (hex) of each file, once it is complete."""
         self.received_bytes = 0
         self.total_bytes = total_bytes
         self._open: BinaryIO | None = None
+        self._hash = hashlib.sha256()
         free = shutil.disk_usage(self.folder).free
         if total_bytes > free:
             self.remove()
             raise _too_large(
-                f"The model has {total_bytes} bytes; {free} bytes are free in the master's temporary folder.",
-                "Make room there, or start the master with another TMPDIR.",
+                f"The model has {total_bytes} bytes; {free} bytes are free in the master's state folder.",
+                "Make room there, or start the master with another --state-dir.",
             )
 
     @property
@@ -58,6 +66,7 @@ class Upload:
                 f"More bytes came than the {self.total_bytes} that were announced.", "Send the model again."
             )
         self._open.write(data)
+        self._hash.update(data)
 
     def finish(self) -> None:
         """Every chunk is there; raises ``INVALID_ARGUMENT`` when some are missing."""
@@ -69,14 +78,16 @@ class Upload:
                 "Send the model again.",
             )
 
-    def release(self) -> None:
-        """The model was read. Weights in its own file are in memory now; external data is still read from disk."""
-        if len(self.files) == 1:
-            self.remove()
+    @property
+    def names(self) -> list[str]:
+        """Of the files, relative to the folder."""
+        return [path.relative_to(self.folder).as_posix() for path in self.files]
 
     def remove(self) -> None:
-        """Delete every file."""
-        self._close()
+        """Delete every file; does nothing for an upload that was moved away."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _begin(self, file_name: str) -> None:
@@ -99,9 +110,14 @@ class Upload:
         self.files.append(target)
 
     def _close(self) -> None:
+        """A file is complete, and survives a loss of power."""
         if self._open is not None:
+            self._open.flush()
+            os.fsync(self._open.fileno())
             self._open.close()
             self._open = None
+            self.hashes.append(self._hash.hexdigest())
+            self._hash = hashlib.sha256()
 
 
 def _too_large(message: str, remedy: str) -> FlexPieError:

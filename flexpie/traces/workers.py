@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
@@ -68,6 +68,10 @@ class Workers(AbstractAsyncContextManager["Workers"]):
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def deployments(self) -> Sequence[str]:
+        """See `flexpie.master.links.LinkListener`: what is measured does not survive its connection."""
+        return ()
 
     async def measure(self, measurement: Measurement, blobs: Mapping[str, Blob], timeout_seconds: float) -> Durations:
         """Run a measurement once.

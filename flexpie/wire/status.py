@@ -30,6 +30,7 @@ STATUS_OF: dict[ErrorCode, grpc.StatusCode] = {
     ErrorCode.INVALID_CLUSTER: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.INVALID_PLAN: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.INVALID_TRACES: grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorCode.INVALID_STATE: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     ErrorCode.MODEL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     ErrorCode.MODEL_NOT_READY: grpc.StatusCode.UNAVAILABLE,

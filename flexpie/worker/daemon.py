@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from flexpie.wire.limits import MAX_MESSAGE_BYTES, channel_options, server_options
 from flexpie.wire.serving import check_exposure, listen
+from flexpie.wire.state_folder import StateFolder, default_folder
 from flexpie.wire.v1 import worker_pb2_grpc
 from flexpie.worker.deployment import Limits
 from flexpie.worker.engine import Engine, OnnxRuntimeEngine
@@ -23,11 +24,12 @@ from flexpie.worker.events import DrainStarted
 from flexpie.worker.node import WorkerNode
 from flexpie.worker.servicer import WorkerIdentity, WorkerServicer
 from flexpie.worker.state import WorkerState
-from flexpie.worker.state_folder import StateFolder, default_folder
 from flexpie.worker.store import DEFAULT_STORE_BYTES, Store
 from flexpie.worker.streams import SERVICE, PeerServicer
 
 SERVICES = ("flexpie.wire.v1.WorkerService", SERVICE)
+BLOBS = "blobs"
+"""Where in its state folder a worker keeps its store."""
 STOP_SECONDS = 2.0
 """How long calls may take to end once the streams have."""
 
@@ -69,7 +71,7 @@ async def serve(settings: WorkerSettings, announce: Callable[[str], None], engin
     server = grpc.aio.server(options=server_options(settings.max_message_bytes))
     address = listen(server, settings.host, settings.port)
     try:
-        with StateFolder(settings.state_folder or default_folder(settings.port)) as folder:
+        with StateFolder(settings.state_folder or default_folder("worker", settings.port)) as folder:
             await _Daemon(settings, server, folder, engine).run(lambda: announce(address))
     finally:
         await server.stop(None)
@@ -84,11 +86,11 @@ class _Daemon:
         self._asked_to_end = asyncio.Event()
         limit = settings.max_message_bytes
         state = WorkerState(Limits(memory_bytes=settings.memory_bytes))
-        store = Store(folder.store_path, settings.store_bytes)
+        store = Store(folder.path / BLOBS, settings.store_bytes)
         self._node = WorkerNode(state, store, engine, channel_options(limit))
         self._streams = PeerServicer(self._node, limit)
         self._health = health.aio.HealthServicer()
-        identity = WorkerIdentity(folder.worker_id, settings.memory_bytes, settings.threads, limit)
+        identity = WorkerIdentity(folder.identity, settings.memory_bytes, settings.threads, limit)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(self._node, identity), server)
         server.add_generic_rpc_handlers((self._streams.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

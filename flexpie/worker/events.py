@@ -70,6 +70,14 @@ class UndeployRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DeploymentsClaimed:
+    """A master that connects, for the first time or again, says which of its deployments are to stay."""
+
+    master_id: str
+    deployment_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class RequestStarted:
     """A request began here, without a frame: only where the master's own program runs."""
 
@@ -168,6 +176,7 @@ Event = (
     | DeploymentBuilt
     | DeploymentFailed
     | UndeployRequested
+    | DeploymentsClaimed
     | RequestStarted
     | FrameArrived
     | CancelArrived

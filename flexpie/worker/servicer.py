@@ -21,7 +21,7 @@ from flexpie.wire.status import errors_as_status
 from flexpie.wire.v1 import worker_pb2, worker_pb2_grpc
 from flexpie.worker.deployment import Deployment
 from flexpie.worker.engine import ENGINE_VERSION
-from flexpie.worker.events import DeployRequested, UndeployRequested
+from flexpie.worker.events import DeploymentsClaimed, DeployRequested, UndeployRequested
 from flexpie.worker.node import WorkerNode
 from flexpie.worker.store import BlobWriter, Store
 
@@ -57,6 +57,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                     f"{__version__} (protocol {PROTOCOL}).",
                     "Install the same version on both.",
                 )
+            if request.master_id:
+                self._node.handle(DeploymentsClaimed(request.master_id, frozenset(request.deployment_ids)))
         return worker_pb2.HandshakeReply(
             version=__version__,
             protocol=PROTOCOL,

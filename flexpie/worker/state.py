@@ -22,6 +22,7 @@ from flexpie.worker.events import (
     ConfirmDeployment,
     DeploymentBuilt,
     DeploymentFailed,
+    DeploymentsClaimed,
     DeployRequested,
     DrainStarted,
     EndRequest,
@@ -125,6 +126,8 @@ class WorkerState:
                 return [FreeDeployment(deployment_id), RefuseDeployment(deployment_id, failure)]
             case UndeployRequested(deployment_id):
                 return self._undeploy(deployment_id, "its deployment has ended")
+            case DeploymentsClaimed(master_id, claimed):
+                return self._keep_claimed(master_id, claimed)
             case DrainStarted():
                 self.draining = True
                 return []
@@ -135,7 +138,9 @@ class WorkerState:
         try:
             if self.draining:
                 raise _shutting_down()
-            if event.deployment_id in self.deployments:
+            if (known := self.deployments.get(event.deployment_id)) is not None:
+                if known.ready and (known.program, known.master_id) == (event.program, event.master_id):
+                    return [ConfirmDeployment(event.deployment_id)]  # its master has started again
                 raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"The deployment {event.deployment_id} exists already.")
             check_program(event.program)
             resident = resident_bytes(event.program)
@@ -181,6 +186,16 @@ class WorkerState:
             deployment.orphaned_at = at
             for request in self.requests_of(deployment.deployment_id):
                 done += self._end(request.key, Outcome.CANCELLED, "the master is gone")
+        return done
+
+    def _keep_claimed(self, master_id: str, claimed: frozenset[str]) -> list[Instruction]:
+        """A master begins a connection: what it had under way here is of no use, and what it does not name, either."""
+        done: list[Instruction] = []
+        for deployment in self._deployments_of(master_id):
+            for request in self.requests_of(deployment.deployment_id):
+                done += self._end(request.key, Outcome.CANCELLED, "the master has connected again")
+            if deployment.deployment_id not in claimed:
+                done += self._undeploy(deployment.deployment_id, "its master does not have it any more")
         return done
 
     # Requests.

@@ -8,12 +8,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HandshakeRequest(_message.Message):
-    __slots__ = ("version", "protocol")
+    __slots__ = ("version", "protocol", "master_id", "deployment_ids")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    MASTER_ID_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_IDS_FIELD_NUMBER: _ClassVar[int]
     version: str
     protocol: int
-    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
+    master_id: str
+    deployment_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., master_id: _Optional[str] = ..., deployment_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HandshakeReply(_message.Message):
     __slots__ = ("version", "protocol", "worker_id", "onnxruntime_version", "memory_bytes", "threads", "max_message_bytes")

@@ -91,7 +91,8 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Deploy(self, request, context):
-        """Builds and warms the sessions of a program, and connects to its peers. Answers when the worker is ready for it.
+        """Builds and warms the sessions of a program, and connects to its peers. Answers when the worker is ready for it: at
+        once where it has this deployment already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

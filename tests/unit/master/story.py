@@ -55,7 +55,13 @@ class Story:
         for profile in profiles:
             found += list(profile.waiting)
             if profile.waiting:
-                assert profile.building or profile.retrying or profile.serving or self._another_is_deployed()
+                assert (
+                    profile.building
+                    or profile.retrying
+                    or profile.serving
+                    or profile.resumable
+                    or self._another_is_deployed()
+                )
             if profile.serving:
                 found += list(profile.serving.requests)
                 assert profile.serving.plan

@@ -20,7 +20,7 @@ class StuckPipeline:
         print("importing", flush=True)  # noqa: T201
         threading.Event().wait()
 
-    plan_model = compile_plan = read_plan = predict_plan = import_file
+    plan_model = compile_plan = read_plan = write_plan = predict_plan = import_file
 
 
 async def _main() -> None:

@@ -102,6 +102,9 @@ class FakePipeline:
         shares = tuple(float(name in text) for name in names)
         return Plan("digest", names, (Segment(0, 3, IN_H, shares),))
 
+    def write_plan(self, model: Any, cluster: Cluster, plan: Plan) -> str:
+        return " ".join(plan.devices)
+
     def predict_plan(self, model: Any, cluster: Cluster, plan: Plan) -> Any:
         costs = (SegmentCost((0.1,) * len(plan.devices), 0.2, 5),)
         predicted = dataclasses.replace(plan, costs=costs, predicted_seconds=0.25)

@@ -35,6 +35,9 @@ class Listener:
     def link_down(self, device: str, error: FlexPieError) -> None:
         self.news.put_nowait(error)
 
+    def deployments(self) -> list[str]:
+        return ["d-1"]
+
     def frame_arrived(self, device: str, frame: Frame) -> None:
         self.news.put_nowait(frame)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,8 @@ from flexpie.master.uploads import Upload
 
 
 @pytest.fixture
-def upload() -> Iterator[Upload]:
-    opened = Upload(10)
+def upload(tmp_path: Path) -> Iterator[Upload]:
+    opened = Upload(tmp_path, 10)
     yield opened
     opened.remove()
     assert not opened.folder.exists()
@@ -26,15 +28,8 @@ def test_files_are_put_together_from_their_chunks(upload: Upload) -> None:
     assert upload.model_path.name == "model.onnx"
     assert upload.model_path.read_bytes() == b"abcde"
     assert (upload.folder / "weights/w.bin").read_bytes() == b"12345"
-    upload.release()
-    assert upload.folder.exists(), "external data is still needed"
-
-
-def test_a_model_in_one_file_is_removed_once_it_was_read(upload: Upload) -> None:
-    upload.write("model.onnx", b"0123456789")
-    upload.finish()
-    upload.release()
-    assert not upload.folder.exists()
+    assert upload.names == ["model.onnx", "weights/w.bin"]
+    assert upload.hashes == [hashlib.sha256(content).hexdigest() for content in (b"abcde", b"12345")]
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "a\\b", "a\0b", "x" * 300, "."])
@@ -68,12 +63,12 @@ def test_a_part_of_an_upload_is_not_one(upload: Upload) -> None:
         upload.finish()
 
 
-def test_a_model_over_the_limit_is_refused_before_anything_is_written() -> None:
+def test_a_model_over_the_limit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(FlexPieError, match="the limit is 9 bytes") as caught:
-        Upload(10, max_bytes=9)
+        Upload(tmp_path, 10, max_bytes=9)
     assert caught.value.code is ErrorCode.TOO_LARGE
 
 
-def test_a_model_that_the_disk_has_no_room_for_is_refused() -> None:
-    with pytest.raises(FlexPieError, match="are free in the master's temporary folder"):
-        Upload(1 << 60, max_bytes=1 << 61)
+def test_a_model_that_the_disk_has_no_room_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FlexPieError, match="are free in the master's state folder"):
+        Upload(tmp_path, 1 << 60, max_bytes=1 << 61)

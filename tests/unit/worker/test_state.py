@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from flexpie.worker.events import (
     ConfirmDeployment,
     DeploymentBuilt,
     DeploymentFailed,
+    DeploymentsClaimed,
     DeployRequested,
     DrainStarted,
     EndRequest,
@@ -439,6 +442,30 @@ def test_a_master_that_comes_back_keeps_its_deployments() -> None:
     assert state.handle(MasterConnected("m")) == []
     assert state.handle(TimePassed(1000.0)) == []
     assert state.handle(from_master(OTHER)) == [Execute(OTHER, STEPS[:2], (INPUT,))]
+
+
+def test_a_master_that_started_again_takes_its_deployment_over() -> None:
+    state = ready_state()
+    known = state.deployments["d"]
+    again = DeployRequested("d", PROGRAM, known.master_id, known.model, known.device_names)
+    assert state.handle(again) == [ConfirmDeployment("d")]
+    assert refusal(state.handle(replace(again, master_id="another"))).code is ErrorCode.INVALID_ARGUMENT
+    assert refusal(state.handle(replace(again, program=device_program(1)))).code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_a_master_that_connects_again_keeps_what_it_claims_but_no_request() -> None:
+    state = ready_state()
+    state.handle(from_master())
+    ended = EndRequest(KEY, Outcome.CANCELLED, "the master has connected again")
+    assert state.handle(DeploymentsClaimed("m", frozenset({"d", "unknown"}))) == [ended]
+    assert list(state.deployments) == ["d"]
+
+
+def test_what_no_master_claims_is_freed() -> None:
+    state = ready_state()
+    assert state.handle(DeploymentsClaimed("another", frozenset())) == []
+    assert state.handle(DeploymentsClaimed("m", frozenset({"e"}))) == [FreeDeployment("d")]
+    assert not state.deployments
 
 
 def test_another_masters_deployments_stay() -> None:

@@ -1,8 +1,9 @@
-"""The folder in which a worker keeps what survives a restart: its identity and its store."""
+"""The folder in which a daemon keeps what survives a restart: its identity, and what it was given."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -17,42 +18,42 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 _IDENTITY = re.compile("[0-9a-f]{32}")
 
 
-def default_folder(port: int) -> Path | None:
-    """Where a worker on this port keeps its state; None for port 0: such a worker is there for a moment only."""
+def default_folder(daemon: str, port: int, file: Path | None = None) -> Path | None:
+    """Where a daemon ("worker", "master") keeps its state that listens on this port, and was started with this file;
+    None for port 0: such a daemon is there for a moment only."""
     if port == 0:
         return None
+    name = f"{daemon}-{port}"
+    if file is not None:
+        name += f"-{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "flexpie" / f"worker-{port}"
+    return Path(home) / "flexpie" / name
 
 
 class StateFolder:
-    """A state folder while a worker uses it; no second worker can."""
+    """A state folder while a daemon uses it; no second one can."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, daemon: str = "worker") -> None:
         """`path` is made when it is missing; None stands for a new folder that is gone afterwards."""
         self._given = path
+        self._daemon = daemon
         self._stack = ExitStack()
         self.path = Path()
-        self.worker_id = ""
-        """Stable identity of the worker."""
-
-    @property
-    def store_path(self) -> Path:
-        """Folder of the store."""
-        return self.path / "blobs"
+        self.identity = ""
+        """Of the daemon; stays the same for as long as the folder is there."""
 
     def __enter__(self) -> StateFolder:
         """Raises ``INVALID_ARGUMENT`` when the folder cannot be used."""
         with self._stack as stack:
             if self._given is None:
-                self.path = Path(tempfile.mkdtemp(prefix="flexpie-worker-"))
+                self.path = Path(tempfile.mkdtemp(prefix=f"flexpie-{self._daemon}-"))
                 stack.callback(shutil.rmtree, self.path, ignore_errors=True)
             else:
                 self.path = self._given
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock(stack)
-                self.worker_id = self._identity()
+                self.identity = self._identity()
             except OSError as error:
                 what = f"The state folder {self.path} cannot be used: {error.strerror or error}."
                 raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Give another one with --state-dir.") from error
@@ -67,8 +68,10 @@ class StateFolder:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            what = f"Another worker uses the state folder {self.path}."
-            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Give each worker its own --state-dir.") from error
+            what = f"Another {self._daemon} uses the state folder {self.path}."
+            raise FlexPieError(
+                ErrorCode.INVALID_ARGUMENT, what, f"Give each {self._daemon} its own --state-dir."
+            ) from error
 
     def _identity(self) -> str:
         path = self.path / "identity"

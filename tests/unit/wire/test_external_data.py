@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from flexpie.client.external_data import external_files
+from flexpie.wire.external_data import external_files
 
 
 def _external(name: str, location: str) -> onnx.TensorProto:

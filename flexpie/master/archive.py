@@ -1,0 +1,170 @@
+"""What a master remembers from one run to the next: the models that it was given, what was deployed, and plans.
+
+Everything is written on one thread, in the order in which it happened; nothing here waits on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from flexpie.core.cluster import Cluster
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.master.cluster_file import ClusterFile, ModelEntry
+from flexpie.master.model_files import ModelFiles, content_of, hash_of
+from flexpie.master.saving import Saved, cluster_text, fingerprint, saved_from_bytes, saved_to_bytes
+from flexpie.master.store import Store, StoredDeployment, StoredModel
+
+MODELS = "models"
+"""Where in the state folder the models lie."""
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A model that is to be served again."""
+
+    entry: ModelEntry
+    content: str = ""
+    """Hash of its files, for one that a client loaded; empty for one of the cluster file."""
+    saved: tuple[Saved, ...] = ()
+    """How its profiles were deployed, in their order; empty unless all of that still holds."""
+
+
+class Archive:
+    """The state folder of a master that runs."""
+
+    def __init__(self, folder: Path, identity: str, file: ClusterFile) -> None:
+        """Raises ``INVALID_STATE`` for a store that cannot be used, ``INVALID_ARGUMENT`` for a folder that cannot."""
+        self.identity = identity
+        """Of the master; workers know it again by this."""
+        try:
+            self.models = ModelFiles(folder / MODELS)
+        except OSError as error:
+            what = f"The state folder {folder} cannot be used: {error.strerror or error}."
+            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Give another one with --state-dir.") from error
+        self._store = Store(folder)
+        self._cluster = file.cluster
+        run, before = self._store.begin_run(_cluster_hash(file.cluster), file.calibration)
+        self.run = run.number
+        """Counts the starts of this master."""
+        if before is not None and before.cluster != run.cluster:
+            changed = "calibration" if before.calibration != run.calibration else "cluster file"
+            _log.info("the %s has changed since the last start: models are planned anew", changed)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="archive")
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._thread.shutdown()
+        self._store.close()
+
+    # ----------------------------------------------------------------------------------------- models
+
+    async def recall(self, file: ClusterFile) -> list[Recalled]:
+        """The models to serve: those of the cluster file, then those that clients loaded."""
+        return await self._on_thread(self._recall, file)
+
+    async def keep_model(self, entry: ModelEntry, content: str) -> None:
+        """Remember a model that a client loaded, from now on whatever happens."""
+        file = entry.path.relative_to(self.models.folder / content).as_posix()
+        stored = StoredModel(entry.name, content, file, entry.profiles, entry.scheme, entry.objective, entry.plan)
+        await self._on_thread(self._store.keep_model, stored)
+
+    async def remove_model(self, name: str) -> None:
+        """Forget a model that a client loaded."""
+        await self._on_thread(self._store.remove_model, name)
+
+    def _recall(self, file: ClusterFile) -> list[Recalled]:
+        recalled = [Recalled(entry, "", self._saved(entry)) for entry in file.models]
+        names = {entry.name for entry in file.models}
+        stored = self._store.models()
+        for model in stored:
+            entry = ModelEntry(model.name, self.models.path(model.content, model.file), model.profiles, model.scheme,
+                               model.plan, model.objective)  # fmt: skip
+            if model.name in names:
+                _log.warning("model not loaded again model=%s: the cluster file has one of this name", model.name)
+            elif not entry.path.is_file():
+                _log.error("model lost model=%s: %s is not there any more; load it again", model.name, entry.path)
+                self._store.remove_model(model.name)
+            else:
+                recalled.append(Recalled(entry, model.content, self._saved(entry, model.content)))
+        self.models.clean(model.content for model in stored)
+        return recalled
+
+    def _saved(self, entry: ModelEntry, content: str = "") -> tuple[Saved, ...]:
+        stored = self._store.deployments(entry.name)
+        if len(stored) != len(entry.profiles):
+            return ()
+        try:
+            content = content or content_of(entry.path, self._hash_file)
+        except OSError:
+            return ()
+        found = []
+        for profile in range(len(entry.profiles)):
+            deployment = stored.get(profile)
+            if deployment is None or deployment.fingerprint != fingerprint(content, entry, profile, self._cluster):
+                return ()
+            if (saved := saved_from_bytes(deployment.content, entry.name)) is None:
+                return ()
+            found.append(saved)
+        return tuple(found)
+
+    def _hash_file(self, path: Path) -> str:
+        """The hash of a file, which is read only if it has changed."""
+        stat = path.stat()
+        known = self._store.file_hash(path, stat.st_size, stat.st_mtime_ns)
+        if known is None:
+            known = hash_of(path)
+            self._store.keep_file_hash(path, stat.st_size, stat.st_mtime_ns, known)
+        return known
+
+    # ------------------------------------------------------------------------------------ deployments
+
+    async def keep_deployment(self, entry: ModelEntry, profile: int, content: str, saved: Saved) -> None:
+        """Remember a deployment that is ready; `content` is empty for a model of the cluster file."""
+        await self._on_thread(self._keep_deployment, entry, profile, content, saved)
+
+    def _keep_deployment(self, entry: ModelEntry, profile: int, content: str, saved: Saved) -> None:
+        try:
+            content = content or content_of(entry.path, self._hash_file)
+        except OSError as error:
+            _log.warning("deployment not remembered model=%s: %s", entry.name, error)
+            return
+        key = fingerprint(content, entry, profile, self._cluster)
+        self._store.keep_deployment(entry.name, profile, StoredDeployment(key, saved_to_bytes(saved)))
+
+    # ------------------------------------------------------------------------------------------ plans
+
+    def find_plan(self, key: str) -> str | None:
+        """The text of a plan that was found before. Waits for the store: not for the event loop."""
+        return self._thread.submit(self._store.plan, key).result()
+
+    def keep_plan(self, key: str, text: str) -> None:
+        """Remember a plan. Does not wait."""
+        self._thread.submit(self._store.keep_plan, key, text).add_done_callback(_complain)
+
+    # ---------------------------------------------------------------------------------------- threads
+
+    async def _on_thread(
+        self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result:
+        return await asyncio.wrap_future(self._thread.submit(work, *args, **kwargs))
+
+
+def _complain(future: object) -> None:
+    error = getattr(future, "exception", lambda: None)()
+    if error is not None:
+        _log.error("not remembered: %s", error)
+
+
+def _cluster_hash(cluster: Cluster) -> str:
+    return hashlib.sha256(cluster_text(cluster).encode()).hexdigest()

@@ -1,0 +1,231 @@
+"""The master's store: one SQLite file with what must survive a restart.
+
+Every change is one transaction, so that a process that is killed at any moment leaves either what was there before or
+what is there now. The file may be used from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+
+FILE_NAME = "master.db"
+VERSION = 1
+"""Of the tables; a file of another version is left alone."""
+MOST_PLANS = 256
+"""That are remembered; the ones that were used longest ago go."""
+
+_APPLICATION = 0x464C5850
+"""Marks the file as ours ("FLXP")."""
+_SCHEMA = """
+CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, cluster TEXT NOT NULL, calibration TEXT NOT NULL);
+CREATE TABLE models (
+    name TEXT PRIMARY KEY, content TEXT NOT NULL, file TEXT NOT NULL, profiles TEXT NOT NULL, scheme TEXT NOT NULL,
+    objective TEXT NOT NULL, plan TEXT NOT NULL
+);
+CREATE TABLE deployments (
+    model TEXT NOT NULL, profile INTEGER NOT NULL, fingerprint TEXT NOT NULL, content BLOB NOT NULL,
+    PRIMARY KEY (model, profile)
+);
+CREATE TABLE plans (key TEXT PRIMARY KEY, text TEXT NOT NULL, used INTEGER NOT NULL);
+CREATE TABLE files (path TEXT PRIMARY KEY, nbytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that a client loaded."""
+
+    name: str
+    content: str
+    """Hash of its files, and name of the folder in which they lie."""
+    file: str
+    """The model's own file, relative to that folder."""
+    profiles: tuple[Mapping[str, tuple[int, ...]], ...]
+    scheme: str
+    objective: str
+    plan: str
+    """Text of the plan file that was given with it; may be empty."""
+
+
+@dataclass(frozen=True)
+class StoredDeployment:
+    """The last deployment of a profile that was ready."""
+
+    fingerprint: str
+    """Of everything that it follows from: the model's content and options, the cluster with its calibration."""
+    content: bytes
+    """A ``SavedDeployment`` message."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of a master on this store."""
+
+    number: int
+    """Counts starts from 1."""
+    cluster: str
+    """Hash of the cluster that it was started for."""
+    calibration: str
+    """When that was calibrated; empty if it was not."""
+
+
+class Store:
+    """The open store."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store in a folder, or make it.
+
+        Raises ``INVALID_STATE`` for a file that is damaged, of another version, or none of ours. It is not changed.
+        """
+        self.path = folder / FILE_NAME
+        try:
+            # Autocommit: transactions are begun where they are needed.
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from error
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise self._unusable(str(error)) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # ------------------------------------------------------------------------------------------- runs
+
+    def begin_run(self, cluster: str, calibration: str) -> tuple[Run, Run | None]:
+        """Note that a master starts; returns this run and the one before, if there was one."""
+        with self._transaction():
+            row = self._db.execute("SELECT * FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+            added = self._db.execute("INSERT INTO runs (cluster, calibration) VALUES (?, ?)", (cluster, calibration))
+            number = added.lastrowid or 0
+            self._db.execute("DELETE FROM runs WHERE number < ?", (number,))
+        return Run(number, cluster, calibration), Run(*row) if row else None
+
+    # ----------------------------------------------------------------------------------------- models
+
+    def models(self) -> list[StoredModel]:
+        """Every model that clients loaded, in the order in which they did."""
+        rows = self._db.execute("SELECT * FROM models ORDER BY rowid").fetchall()
+        return [StoredModel(name, content, file, _profiles(profiles), *rest)
+                for name, content, file, profiles, *rest in rows]  # fmt: skip
+
+    def keep_model(self, model: StoredModel) -> None:
+        """Remember a model; one of the same name is replaced."""
+        profiles = json.dumps([dict(shapes) for shapes in model.profiles])
+        row = (model.name, model.content, model.file, profiles, model.scheme, model.objective, model.plan)
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def remove_model(self, name: str) -> None:
+        """Forget a model and its deployments."""
+        with self._transaction():
+            self._db.execute("DELETE FROM models WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM deployments WHERE model = ?", (name,))
+
+    # ------------------------------------------------------------------------------------ deployments
+
+    def deployments(self, model: str) -> dict[int, StoredDeployment]:
+        """What was ready of a model, by profile."""
+        query = "SELECT profile, fingerprint, content FROM deployments WHERE model = ?"
+        return {profile: StoredDeployment(*rest) for profile, *rest in self._db.execute(query, (model,))}
+
+    def keep_deployment(self, model: str, profile: int, deployment: StoredDeployment) -> None:
+        """Remember a deployment that is ready, instead of the one before it."""
+        row = (model, profile, deployment.fingerprint, deployment.content)
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO deployments VALUES (?, ?, ?, ?)", row)
+
+    # ------------------------------------------------------------------------------------------ plans
+
+    def plan(self, key: str) -> str | None:
+        """The text of a plan that was found before."""
+        with self._transaction():
+            row = self._db.execute("SELECT text FROM plans WHERE key = ?", (key,)).fetchone()
+            if row:
+                self._use(key)
+        return str(row[0]) if row else None
+
+    def keep_plan(self, key: str, text: str) -> None:
+        """Remember a plan."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, 0)", (key, text))
+            self._use(key)
+            newest = "SELECT key FROM plans ORDER BY used DESC LIMIT ?"
+            self._db.execute(f"DELETE FROM plans WHERE key NOT IN ({newest})", (MOST_PLANS,))
+
+    def _use(self, key: str) -> None:
+        self._db.execute("UPDATE plans SET used = (SELECT MAX(used) + 1 FROM plans) WHERE key = ?", (key,))
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def file_hash(self, path: Path, nbytes: int, modified_ns: int) -> str | None:
+        """The hash of a file that was read before, if it is still the same."""
+        query = "SELECT sha256 FROM files WHERE path = ? AND nbytes = ? AND modified_ns = ?"
+        row = self._db.execute(query, (str(path), nbytes, modified_ns)).fetchone()
+        return str(row[0]) if row else None
+
+    def keep_file_hash(self, path: Path, nbytes: int, modified_ns: int, sha256: str) -> None:
+        """Remember the hash of a file."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                             (str(path), nbytes, modified_ns, sha256))  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------- file
+
+    def _prepare(self) -> None:
+        application, version = self._pragma("application_id"), self._pragma("user_version")
+        if (application, version) == (0, 0) and not self._db.execute("SELECT * FROM sqlite_master").fetchone():
+            self._create()
+        elif application != _APPLICATION:
+            raise self._unusable("it is another program's")
+        elif version != VERSION:
+            raise self._unusable(f"it has version {version}, and this FlexPie reads version {VERSION}")
+        elif (finding := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise self._unusable(f"it is damaged: {finding}")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")  # what was confirmed survives a loss of power as well
+
+    def _create(self) -> None:
+        with self._transaction():
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _unusable(self, why: str) -> FlexPieError:
+        return FlexPieError(
+            ErrorCode.INVALID_STATE,
+            f"The store {self.path} cannot be used: {why}.",
+            "It was left as it is. Start the FlexPie that wrote it, give another --state-dir, or move the file away "
+            "and load the models again.",
+        )
+
+
+def _profiles(text: str) -> tuple[dict[str, tuple[int, ...]], ...]:
+    return tuple({name: tuple(shape) for name, shape in shapes.items()} for shapes in json.loads(text))

@@ -1,0 +1,162 @@
+"""A master that is killed and comes back: the same models, ready without planning and without a push."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flexpie.client import Client
+from flexpie.core.errors import ErrorCode, FlexPieError
+from tests.daemons import Daemon, start_master, start_worker, wait_until, write_cluster_file
+from tests.integration import master_models as models
+
+TIMEOUT = 60.0
+
+
+class Site:
+    """Two workers, and a master with a state folder that is started again and again."""
+
+    def __init__(self, folder: Path, stack: ExitStack, more: str = "") -> None:
+        self.folder = folder
+        self.workers = {name: stack.enter_context(start_worker(folder, name)) for name in "ab"}
+        self.cluster = write_cluster_file(folder, {name: item.address for name, item in self.workers.items()}, more)
+
+    @contextmanager
+    def master(self) -> Iterator[tuple[Daemon, Client]]:
+        """A run of the master."""
+        arguments = ["--state-dir", str(self.folder / "state"), "--startup-grace", "30"]
+        with (
+            start_master(self.folder, self.cluster, *arguments) as master,
+            Client(master.address, timeout=TIMEOUT) as client,
+        ):
+            yield master, client
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    models.convolutions(tmp_path / "conv.onnx")
+    with ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def _assert_right(client: Client, folder: Path) -> None:
+    image = models.random_image()
+    expected = models.run_unsplit(folder / "conv.onnx", {"image": image})["scores"]
+    np.testing.assert_allclose(client.infer("conv", {"image": image})["scores"], expected, atol=1e-4)
+
+
+def test_a_killed_master_goes_on_with_what_its_workers_have(site: Site) -> None:
+    with site.master() as (master, client):
+        loaded = client.load(site.folder / "conv.onnx", scheme="InH")
+        _assert_right(client, site.folder)
+        before = master.log
+        master.kill()
+    with site.master() as (master, client):
+        wait_until(lambda: client.ready("conv"), "conv is ready again")
+        _assert_right(client, site.folder)
+        model = client.model("conv")
+        assert model.deployment_id == loaded.deployment_id
+        assert model.pushed_bytes == 0
+        assert (model.devices, model.segments, model.inputs) == (loaded.devices, loaded.segments, loaded.inputs)
+        assert "planned model" not in master.log.removeprefix(before)
+        master.kill()
+    assert "deployment freed" not in site.workers["a"].log, "the worker built it again"
+
+
+def test_a_restarted_worker_builds_it_again_from_its_store(site: Site) -> None:
+    with site.master() as (master, client):
+        loaded = client.load(site.folder / "conv.onnx", scheme="InH")
+        master.kill()
+    port = site.workers["b"].port
+    site.workers["b"].kill()
+    with start_worker(site.folder, "b", port=port), site.master() as (master, client):
+        wait_until(lambda: client.ready("conv"), "conv is ready again")
+        _assert_right(client, site.folder)
+        model = client.model("conv")
+        assert (model.deployment_id, model.pushed_bytes) == (loaded.deployment_id, 0)
+
+
+def test_workers_that_lost_everything_get_it_again(site: Site) -> None:
+    with site.master() as (master, client):
+        loaded = client.load(site.folder / "conv.onnx", scheme="InH")
+        master.kill()
+    port = site.workers["b"].port
+    site.workers["b"].kill()
+    for blob in (site.folder / "b-state" / "blobs").iterdir():
+        blob.unlink()
+    with start_worker(site.folder, "b", port=port), site.master() as (master, client):
+        wait_until(lambda: client.ready("conv"), "conv is ready again")
+        _assert_right(client, site.folder)
+        model = client.model("conv")
+        assert model.deployment_id != loaded.deployment_id
+        assert model.pushed_bytes > 0
+
+
+def test_a_model_that_was_unloaded_stays_away(site: Site) -> None:
+    with site.master() as (master, client):
+        client.load(site.folder / "conv.onnx")
+        client.unload("conv")
+        master.kill()
+    with site.master() as (master, client):
+        with pytest.raises(FlexPieError) as caught:
+            client.model("conv")
+        assert caught.value.code is ErrorCode.MODEL_NOT_FOUND
+    assert list((site.folder / "state" / "models").iterdir()) == []
+
+
+def test_an_orderly_end_is_survived_too(site: Site) -> None:
+    with site.master() as (master, client):
+        client.load(site.folder / "conv.onnx", name="other")
+        client.load(site.folder / "conv.onnx")
+        client.unload("other")
+        assert master.stop() == 0
+    with site.master() as (_, client):
+        wait_until(lambda: client.ready("conv"), "conv is ready again")
+        _assert_right(client, site.folder)
+        assert client.model("conv").pushed_bytes == 0
+
+
+def test_another_cluster_is_planned_anew(site: Site) -> None:
+    with site.master() as (master, client):
+        client.load(site.folder / "conv.onnx")
+        master.kill()
+    addresses = {"a": site.workers["a"].address}
+    site.cluster = write_cluster_file(site.folder, addresses)
+    with site.master() as (_, client):
+        wait_until(lambda: client.ready("conv"), "conv is ready on a alone")
+        _assert_right(client, site.folder)
+        assert client.model("conv").devices == ("a",)
+
+
+def test_a_model_of_the_cluster_file_is_not_planned_again(tmp_path: Path) -> None:
+    models.convolutions(tmp_path / "conv.onnx")
+    with ExitStack() as stack:
+        site = Site(tmp_path, stack, "models:\n- {path: conv.onnx, scheme: InH}\n")
+        with site.master() as (master, client):
+            wait_until(lambda: client.ready("conv"), "conv is ready")
+            first = client.model("conv").deployment_id
+            assert master.stop() == 0  # what was ready is on the disk then
+        with site.master() as (master, client):
+            wait_until(lambda: client.ready("conv"), "conv is ready again")
+            assert client.model("conv").deployment_id == first
+            master.kill()
+        models.convolutions(tmp_path / "conv.onnx", seed=2)
+        with site.master() as (master, client):
+            wait_until(lambda: client.ready("conv"), "conv is ready again")
+            assert client.model("conv").deployment_id != first, "its file has changed"
+            _assert_right(client, tmp_path)
+
+
+def test_a_damaged_store_is_refused_and_left_alone(site: Site) -> None:
+    store = site.folder / "state" / "master.db"
+    store.parent.mkdir()
+    store.write_bytes(b"not a database" * 100)
+    with start_master(site.folder, site.cluster, "--state-dir", str(store.parent)) as master:
+        assert master.wait() == 1
+        assert "Traceback" not in master.log
+        assert f"The store {store} cannot be used: file is not a database." in master.log
+    assert store.read_bytes() == b"not a database" * 100
