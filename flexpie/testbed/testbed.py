@@ -15,6 +15,7 @@ from types import TracebackType
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.testbed import routing, signals, ticker
 from flexpie.testbed.cluster_file import cluster_file_text, worker_address
+from flexpie.testbed.cores import cores_for, pin
 from flexpie.testbed.cpu import find_cpu_controller, usable_cores
 from flexpie.testbed.description import MASTER, Description, DeviceDescription, check_fits
 from flexpie.testbed.faults import Faults
@@ -163,8 +164,11 @@ class Testbed:
         self._controller.limit(self._names.cgroup, self.device(device).name, cpu)
 
     def put_on_quota(self, device: str, process: HostProcess) -> None:
-        """Let a process share a device's CPU quota with the device's worker."""
+        """Let a process share a device's CPU quota, and its core, with the device's worker."""
         self._controller.add(self._names.cgroup, self.device(device).name, process.pid)
+        core = self._cores[device]
+        if core is not None:
+            pin(process.pid, core)
 
     def restart_worker(self, device: str) -> None:
         """Start a device's worker again, with its address and its state; it listens when this returns."""
@@ -194,6 +198,9 @@ class Testbed:
         folder.mkdir(parents=True, exist_ok=True)
 
     def _build(self) -> None:
+        names = [device.name for device in self.description.devices]
+        shares = [device.cpu for device in self.description.devices]
+        self._cores = dict(zip(names, cores_for(shares, sorted(os.sched_getaffinity(0))), strict=True))
         self._controller.create(self._names.cgroup)
         self._network = Network(self.description, self._names)
         self._network.build()
