@@ -21,7 +21,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.paper_testbed import FITTED, MODELS, STRATEGIES, Cell, PaperCostModel, graph_of, published
+from bench.paper_testbed import FITTED, MODELS, PaperCostModel, graph_of
+from flexpie.benchmark.paper import STRATEGIES, PaperCell, published
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
@@ -41,7 +42,7 @@ _CHOICES = {"fused-layer": _FIXED, "layer-wise": _FIXED, AUTO: (*_FIXED, *RIVALS
 class Outcome:
     """A cell, published and simulated."""
 
-    cell: Cell
+    cell: PaperCell
     milliseconds: Mapping[str, float]
     """Simulated, by strategy."""
 
@@ -95,7 +96,7 @@ def main(nodes: str, models: tuple[str, ...], csv_path: Path | None) -> None:
         _write_csv(csv_path, outcomes)
 
 
-def _outcome(cell: Cell, graph: LayerGraph) -> Outcome:
+def _outcome(cell: PaperCell, graph: LayerGraph) -> Outcome:
     cluster = FITTED.cluster(cell.nodes, cell.bandwidth, cell.topology)
     cost_model = PaperCostModel(cluster)
     found: dict[str, float] = {}

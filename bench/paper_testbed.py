@@ -1,4 +1,4 @@
-"""The testbed and the results of the FlexPie paper (arXiv 2502.15312), as far as they are published.
+"""The testbed of the FlexPie paper (arXiv 2502.15312), as far as it is published.
 
 Its devices are TI TMS320C6678 (a DSP without an operating system) over SRIO, its topologies a ring and a parameter
 server. What it does not publish, the rates of its devices and how much of a link's bandwidth arrives, is fitted to its
@@ -7,13 +7,10 @@ figures: `FITTED`.
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,24 +18,15 @@ import numpy as np
 import flexpie_models
 from bench.paper_bert import bert_as_convolutions
 from flexpie import pipeline
-from flexpie.core.cluster import Cluster, Device, Link, Topology
+from flexpie.benchmark import paper
+from flexpie.core.cluster import Cluster, Device, Link
 from flexpie.core.graph import LayerGraph
 from flexpie.core.rates import DeviceRates
 from flexpie.planner.cost import MessageCosts
 from flexpie.planner.physics import PhysicsCostModel
 
-BARS = Path(__file__).parent / "data" / "paper_bars.csv"
-
-STRATEGIES = ("OutC", "InH", "Grid2D", "fused-layer", "layer-wise", "auto")
-"""As `flexpie.core.strategy` calls them, in the order of the figures' bars; ``auto`` is FlexPie."""
-_COLUMNS = ("OutC_ms", "InHW_ms", "Grid2D_ms", "Fused_ms", "Layerwise_ms", "FlexPie_ms")
-
-MODELS = ("M", "R18", "R101", "B")
+MODELS = tuple(paper.MODELS)
 """As in the figures."""
-_ZOO = {"M": "mobilenet_v1", "R18": "resnet18", "R101": "resnet101"}
-"""Their names in `flexpie models`."""
-TOPOLOGIES: Mapping[str, Topology] = {"R": Topology.RING, "P": Topology.STAR}
-BITS_PER_SECOND: Mapping[str, float] = {"5G": 5e9, "1G": 1e9, "500M": 5e8}
 
 
 @dataclass(frozen=True)
@@ -57,9 +45,9 @@ class Testbed:
         In the paper nobody brings the inputs and nobody fetches the outputs: the master's link takes no time.
         """
         devices = tuple(Device(f"dsp-{index}", f"dsp-{index}:1", measured=self.rates) for index in range(nodes))
-        link = Link(self.link_efficiency * BITS_PER_SECOND[bandwidth] / 8, self.latency_seconds)
+        link = Link(self.link_efficiency * paper.BITS_PER_SECOND[bandwidth] / 8, self.latency_seconds)
         pairs = itertools.permutations((device.name for device in devices), 2)
-        return Cluster(devices, Link(math.inf, 0.0), TOPOLOGIES[topology], dict.fromkeys(pairs, link))
+        return Cluster(devices, Link(math.inf, 0.0), paper.TOPOLOGIES[topology], dict.fromkeys(pairs, link))
 
 
 class PaperCostModel(PhysicsCostModel):
@@ -77,42 +65,13 @@ class PaperCostModel(PhysicsCostModel):
         )
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One group of bars."""
-
-    nodes: int
-    model: str
-    bandwidth: str
-    topology: str
-    milliseconds: Mapping[str, float]
-    """By strategy."""
-
-
-@cache
-def published() -> tuple[Cell, ...]:
-    """All cells."""
-    with BARS.open(encoding="utf-8") as file:
-        rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return tuple(
-            Cell(
-                int(row["nodes"]),
-                row["model"],
-                row["bandwidth"],
-                row["topology"],
-                {strategy: float(row[column]) for strategy, column in zip(STRATEGIES, _COLUMNS, strict=True)},
-            )
-            for row in rows
-        )
-
-
 def graph_of(model: str) -> LayerGraph:
     """A model of the figures as a layer graph."""
     if model == "B":
         return bert_as_convolutions()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{model}.onnx"
-        path.write_bytes(flexpie_models.build(_ZOO[model]).SerializeToString())
+        path.write_bytes(flexpie_models.build(paper.MODELS[model]).SerializeToString())
         return pipeline.import_file(path).graph
 
 

@@ -19,6 +19,8 @@ VANISH_SECONDS = 5.0
 """How long things may take to go after a test: closing a gRPC channel or joining a thread takes a moment."""
 
 _POLL_SECONDS = 0.01
+_KEPT = ".ttf"
+"""matplotlib keeps every font open that it has drawn with."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def take_snapshot() -> Snapshot:
             (connection.fd, f"{_address(connection.laddr)} -> {_address(connection.raddr)}")
             for connection in process.net_connections(kind="inet")
         ),
-        files=frozenset((file.fd, file.path) for file in process.open_files()),
+        files=frozenset((file.fd, file.path) for file in process.open_files() if not file.path.endswith(_KEPT)),
     )
 
 

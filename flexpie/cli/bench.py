@@ -173,3 +173,22 @@ def _tell(outcome: Outcome, output: Path) -> int:
     if outcome.out_of_time:
         click.echo("The time is up; the same command goes on.")
     return EXIT_INCOMPLETE if outcome.noisy or outcome.failed or outcome.wrong else 0
+
+
+@bench.command()
+@click.argument("results", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--output",
+    default="docs/benchmarks",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the pages.",
+)
+@reporting
+def report(results: Path, output: Path) -> None:
+    """Write pages and pictures of a file of RESULTS."""
+    from flexpie.benchmark.report.writing import write_report
+    from flexpie.benchmark.results import read_results
+
+    for path in write_report(read_results(results), output):
+        click.echo(path)

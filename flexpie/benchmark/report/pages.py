@@ -1,0 +1,191 @@
+"""The pages of a report, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+from flexpie.benchmark import paper
+from flexpie.benchmark.cells import ALONE, OURS
+from flexpie.benchmark.records import Header
+from flexpie.benchmark.report.pictures import planning_seconds
+from flexpie.benchmark.statistics import Estimate, geometric_mean
+from flexpie.benchmark.summary import CellResult, errors
+from flexpie.core.strategy import BASELINES
+
+_HEADS = ("strategy", "median", "p90", "p99", "predicted", "speed-up", "segments", "devices", "processor", "launches")
+NOTE = "Written by `flexpie bench report`; [METHODOLOGY.md](METHODOLOGY.md) says how it was measured."
+
+
+def overview(header: Header, results: Sequence[CellResult], pictures: Sequence[tuple[str, str]]) -> str:
+    """The first page. `pictures` are (title, path) of those that there are."""
+    counted = [item for item in results if item.counts]
+    busy = [item for item in results if item.cell.in_flight > 1]
+    noisy = sum("noisy" in item.mark for item in results)
+    simulated = sum(not item.measured for item in results)
+    parts = [
+        "# Benchmarks",
+        f"{NOTE} Every cell is on the page [cells.md](cells.md).",
+        f"FlexPie {header.flexpie} on {header.machine}; begun {header.begun}. {len(results)} cells: {len(counted)} "
+        f"count, {noisy} were measured on a noisy machine, {simulated} are simulated.",
+        "## How much faster",
+        "Medians of interleaved launches in ms, with 95 % intervals. *Speed-up* is over onnxruntime alone on the best "
+        "device, *against the best* over the fastest other strategy that was executed through FlexPie, *efficiency* "
+        "the speed-up over the sum of the devices' speeds relative to the best one.",
+        _speed_ups([item for item in results if item.cell.in_flight == 1]),
+        _verdict(counted),
+        *(
+            ["## Requests in flight", _throughput(busy)]
+            if (busy := [i for i in results if i.cell.in_flight > 1])
+            else []
+        ),
+        "## Planning",
+        "Processor seconds of the search on one core, the median over cells.",
+        _planning(results),
+    ]
+    for title, path in pictures:
+        parts += [f"## {title}", f"![{title}]({path})"]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def cells(results: Sequence[CellResult]) -> str:
+    """The page with every cell."""
+    note = (
+        f"{NOTE} Milliseconds; *median* is that of the launches' medians, with its 95 % interval; percentiles are over "
+        "all requests; *processor* is the busiest device's time for one request."
+    )
+    parts = ["# Every cell", note]
+    for item in results:
+        parts += [f"## {item.cell}", *([f"*{item.mark}*"] if item.mark else []), _one_cell(item)]
+        parts += [f"{name}: {reason}" for name, reason in item.failures.items() if name not in item.strategies]
+    return "\n\n".join(parts) + "\n"
+
+
+def _speed_ups(results: Sequence[CellResult]) -> str:
+    rows = []
+    for item in results:
+        ground, best = item.cell.ground, item.best_baseline
+        speed_up = item.speed_up
+        speeds = sum(ground.cpu) / max(ground.cpu)
+        against = None if best is None else item.times_faster(OURS, best)
+        rows.append([
+            item.cell.model,
+            str(ground),
+            _milliseconds(item.latency(ALONE)),
+            _milliseconds(item.latency(OURS)),
+            _times(speed_up),
+            f"{_times(against)} ({best})" if best else "",
+            _times(item.times_faster(OURS, "OutC")),
+            "" if speed_up is None else f"{speed_up.value / speeds:.0%}",
+            item.mark,
+        ])  # fmt: skip
+    heads = ["model", "testbed", "alone", "FlexPie", "speed-up", "against the best", "against OutC", "efficiency", ""]
+    return _table(heads, rows)
+
+
+def _verdict(results: Sequence[CellResult]) -> str:
+    """Figures over all cells that count."""
+    lines = []
+    for title, chosen in (("our plans", [OURS]), ("all plans", [OURS, *BASELINES])):
+        if values := errors(results, chosen):
+            lines.append(f"- Prediction, {title}: off by {median(values):.1%} in the median, {max(values):.1%} at "
+                         f"worst ({len(values)} plans).")  # fmt: skip
+    gains = [1 / found.value for item in results if (found := item.regret) is not None]
+    if gains:
+        lines.append(f"- Against the best other strategy: {geometric_mean(gains):.3f} times as fast on average, "
+                     f"{min(gains):.3f} at worst ({len(gains)} cells).")  # fmt: skip
+    if results:
+        worst = max(item.difference for item in results)
+        lines.append(f"- Answers differ from unsplit onnxruntime's by at most {worst:.1e} of the largest output.")
+    return "\n".join(lines)
+
+
+def _throughput(results: Iterable[CellResult]) -> str:
+    rows = []
+    for item in results:
+        ours, alone = item.throughput(OURS), item.throughput(ALONE)
+        rows.append([
+            item.cell.model,
+            str(item.cell.ground),
+            str(item.cell.in_flight),
+            _number(alone, "{:.1f}"),
+            _number(ours, "{:.1f}"),
+            f"{ours / alone:.2f}×" if ours and alone else "",
+            f"{item.percentile(OURS, 99) / item.percentile(OURS, 50):.2f}" if OURS in item.launches else "",
+            item.mark,
+        ])  # fmt: skip
+    heads = ["model", "testbed", "in flight", "alone, requests/s", "FlexPie, requests/s", "ratio", "p99 ÷ p50", ""]
+    return _table(heads, rows)
+
+
+def _planning(results: Sequence[CellResult]) -> str:
+    found = planning_seconds(results)
+    rows = [
+        [model, f"{seconds:.2f}", _number(paper.SEARCH_SECONDS.get(model), "{:g}")] for model, seconds in found.items()
+    ]
+    return _table(["model", "FlexPie, s", "the paper's planner, s"], rows) if rows else ""
+
+
+def _one_cell(item: CellResult) -> str:
+    rows = []
+    for name in item.strategies:
+        measured = name in item.launches
+        predicted = item.planned.get(name)
+
+        def percentile(percent: float, name: str = name, measured: bool = measured) -> str:
+            return f"{item.percentile(name, percent) * 1e3:.1f}" if measured else ""
+
+        rows.append([
+            name,
+            _milliseconds(item.latency(name)),
+            percentile(90),
+            percentile(99),
+            f"{predicted.predicted_seconds * 1e3:.1f}" if predicted else "",
+            _times(item.times_faster(name, ALONE)),
+            str(predicted.segments) if predicted else "",
+            str(predicted.devices) if predicted else "",
+            _cpu(item, name),
+            str(len(item.launches.get(name, []))),
+        ])  # fmt: skip
+    heads = [
+        "strategy",
+        "median",
+        "p90",
+        "p99",
+        "predicted",
+        "speed-up",
+        "segments",
+        "devices",
+        "processor",
+        "launches",
+    ]
+    return _table(heads, rows)
+
+
+def _cpu(item: CellResult, name: str) -> str:
+    made = [max(launch.cpu_seconds.values(), default=0.0) for launch in item.launches.get(name, [])]
+    return f"{median(made) * 1e3:.1f}" if made else ""
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    ruler = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ruler, *rows))
+
+
+def _milliseconds(found: Estimate | None) -> str:
+    return _interval(found, lambda value: f"{value * 1e3:.1f}")
+
+
+def _times(found: Estimate | None) -> str:
+    return _interval(found, lambda value: f"{value:.2f}", "×")
+
+
+def _interval(found: Estimate | None, text: Callable[[float], str], unit: str = "") -> str:
+    if found is None:
+        return ""
+    interval = "" if found.low == found.high else f" [{text(found.low)}–{text(found.high)}]"
+    return f"{text(found.value)}{unit}{interval}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
