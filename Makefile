@@ -6,11 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := $(VENV)/demo.stamp
 DEV    := $(VENV)/dev.stamp
+MINUTES := 10
 # One process for each core. The tests of a file stay together until a process is idle: they share daemons.
 SPREAD := --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: check clean demo format help proto same-python test test-long
+.PHONY: chaos check clean demo format help proto same-python test test-long
 MAKEFLAGS += --no-print-directory
 
 demo: $(DEMO)  ## start a small cluster on this machine and run two models on it
@@ -23,6 +24,11 @@ test: $(DEV)  ## run the tests
 test-long: $(DEV)  ## run the tests with many more random examples, and the slow ones
 	@echo "Running the tests, the long way"
 	@FLEXPIE_LONG=1 $(BIN)/python -m pytest --quiet $(SPREAD) --timeout=3600
+
+chaos: $(DEV)  ## let devices, links and the master fail for MINUTES=10 while clients ask; as root, report in chaos/
+	@echo "Letting things fail for $(MINUTES) minutes"
+	@rm -rf chaos
+	@$(BIN)/python -m bench.chaos --minutes $(MINUTES) --output chaos
 
 check: $(DEV)  ## check format, lint, types, floors, generated stubs, docs, the table of operators and Docker files
 	@echo "Format:" && $(BIN)/ruff format --check

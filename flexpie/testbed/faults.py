@@ -40,6 +40,12 @@ class Faults:
         self._network.plug(host, connected=False)
         self._unplugged.add(host)
 
+    def plug(self, host: str) -> None:
+        """Put a host's cable back in. Does nothing when it is."""
+        if host in self._unplugged:
+            self._network.plug(host, connected=True)
+            self._unplugged.remove(host)
+
     def cut(self, first: str, second: str) -> None:
         """Lose everything between two neighbours, in both directions."""
         self.cut_one_way(first, second)
@@ -53,6 +59,12 @@ class Faults:
         self._network.lose(source, destination, lost=True)
         self._lost.add((source, destination))
 
+    def mend(self, first: str, second: str) -> None:
+        """Lose nothing between two neighbours any more, in neither direction."""
+        for pair in {(first, second), (second, first)} & self._lost:
+            self._network.lose(*pair, lost=False)
+            self._lost.remove(pair)
+
     def slow(self, host: str, bandwidth_bits_per_second: float) -> None:
         """Give a host's port another bandwidth, in both directions."""
         if bandwidth_bits_per_second <= 0:
@@ -60,14 +72,17 @@ class Faults:
         self._network.shape(host, bandwidth_bits_per_second)
         self._slow.add(host)
 
+    def quicken(self, host: str) -> None:
+        """Give a host's port the bandwidth that it is described with."""
+        if host in self._slow:
+            self._network.shape(host, self._network.host(host).bandwidth_bits_per_second)
+            self._slow.remove(host)
+
     def restore(self) -> None:
         """Repair every link: cables back in, nothing lost, bandwidths as described. Workers stay as they are."""
         for host in sorted(self._unplugged):
-            self._network.plug(host, connected=True)
-        self._unplugged.clear()
+            self.plug(host)
         for source, destination in sorted(self._lost):
-            self._network.lose(source, destination, lost=False)
-        self._lost.clear()
+            self.mend(source, destination)
         for host in sorted(self._slow):
-            self._network.shape(host, self._network.host(host).bandwidth_bits_per_second)
-        self._slow.clear()
+            self.quicken(host)

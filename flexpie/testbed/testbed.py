@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Testbed:
 
     Parameters
     ----------
-    folder: for logs, worker states and the cluster file; kept afterwards. Without it, a temporary one.
+    folder: for logs, the daemons' states and the cluster file; kept afterwards. Without it, a temporary one.
     overload: accept more devices than this machine holds, for tests whose times do not matter.
     worker_arguments: more arguments for every worker.
 
@@ -85,6 +86,7 @@ class Testbed:
         self._guard = signals.TerminationGuard()
         self._processes: list[HostProcess] = []
         self._noted: RunRecord | None = None
+        self._noting = threading.Lock()
 
     def __enter__(self) -> Testbed:
         check_rights()
@@ -110,7 +112,7 @@ class Testbed:
 
     @property
     def folder(self) -> Path:
-        """Logs, worker states and the cluster file."""
+        """Logs, the daemons' states and the cluster file."""
         return Path(self._record.folder)
 
     @property
@@ -143,11 +145,13 @@ class Testbed:
 
     def run_master(self, *arguments: str) -> HostProcess:
         """Start `flexpie-master` with the cluster file on a host of its own, without a CPU quota; it listens already.
+        Started again when it has ended, it knows what it knew.
 
         A client reaches it from that host: `start` one there.
         """
         address = ["--host", routing.MASTER_ADDRESS, "--port", str(routing.MASTER_PORT), "--insecure"]
-        command = ["flexpie.cli.master_command", *address, "--cluster", str(self.cluster_file), *arguments]
+        files = ["--cluster", str(self.cluster_file), "--state-dir", str(self.folder / "master-state")]
+        command = ["flexpie.cli.master_command", *address, *files, *arguments]
         master = self.start(MASTER, [sys.executable, "-m", *command], "master")
         master.address(START_SECONDS)
         return master
@@ -171,7 +175,10 @@ class Testbed:
             pin(process.pid, core)
 
     def restart_worker(self, device: str) -> None:
-        """Start a device's worker again, with its address and its state; it listens when this returns."""
+        """Start a device's worker again, with its address and its state; it listens when this returns.
+
+        Several threads may do this at once, for different devices.
+        """
         restarted = self.device(device)
         restarted.worker.kill()
         restarted.worker = self._start_worker(restarted.description)
@@ -238,12 +245,13 @@ class Testbed:
         self.put_on_quota(device.name, device.worker)
 
     def _note_devices(self) -> None:
-        devices = tuple(
-            DeviceRecord(device.name, device.address, device.description.cpu,
-                         device.description.bandwidth_bits_per_second, identify(device.pid))
-            for device in self.devices
-        )  # fmt: skip
-        self._note(dataclasses.replace(self._record, ready=True, devices=devices))
+        with self._noting:
+            devices = tuple(
+                DeviceRecord(device.name, device.address, device.description.cpu,
+                             device.description.bandwidth_bits_per_second, identify(device.pid))
+                for device in self.devices
+            )  # fmt: skip
+            self._note(dataclasses.replace(self._record, ready=True, devices=devices))
 
     def _note(self, record: RunRecord) -> None:
         self._noted = record

@@ -95,6 +95,23 @@ def test_a_slow_link_has_its_bandwidth_until_it_is_restored(bed: testbed.Testbed
     assert rates() == {125_000_000}
 
 
+def test_one_fault_is_repaired_and_the_others_stay(bed: testbed.Testbed) -> None:
+    bed.faults.unplug("d2")
+    bed.faults.cut("d0", "d1")
+    bed.faults.mend("d1", "d0")
+    assert arrives(bed, "d0", "d1")
+    assert arrives(bed, "d1", "d0")
+    assert is_lost(bed, "d0", "d2")
+    bed.faults.cut_one_way("d1", "master")
+    bed.faults.plug("d2")
+    assert arrives(bed, "d0", "d2")
+    assert is_lost(bed, "d1", "master")
+    bed.faults.slow("d0", 1e6)
+    bed.faults.quicken("d0")
+    assert namespaces.call_in(bed.hosts[0].namespace, partial(_rate, "eth0")) == 125_000_000
+    assert is_lost(bed, "d1", "master")
+
+
 def _rate(interface: str) -> int:
     """Bytes per second of an interface's token bucket."""
     with IPRoute() as kernel:
