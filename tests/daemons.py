@@ -129,8 +129,8 @@ def start_worker(folder: Path, name: str, *arguments: str, port: int = 0) -> Dae
 
 
 def start_master(folder: Path, cluster_file: Path, *arguments: str, port: int = 0) -> Daemon:
-    """A master for a cluster file."""
-    words = ["--port", str(port), "--cluster", str(cluster_file), *arguments]
+    """A master for a cluster file, patient with workers: a machine that runs tests may be very busy."""
+    words = ["--port", str(port), "--cluster", str(cluster_file), "--dead-after", "10", *arguments]
     return Daemon("flexpie.cli.master_command", words, folder / "master.log")
 
 

@@ -71,6 +71,12 @@ from flexpie.cli.worker_command import SizeType
     help="Time that devices have to connect before models are planned without them.",
 )
 @click.option(
+    "--dead-after",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="How long a device may say nothing before it counts as lost, instead of what the cluster file says.",
+)
+@click.option(
     "--drain-seconds",
     default=30.0,
     show_default=True,
@@ -88,8 +94,8 @@ from flexpie.cli.worker_command import SizeType
 @click.version_option(__version__, prog_name="flexpie-master")
 def main(
     cluster: Path, no_models: bool, port: int, host: str, insecure: bool, state_folder: Path | None,
-    request_timeout: float, max_requests: int,
-    max_request_bytes: int, max_model_bytes: int, startup_grace: float, drain_seconds: float, log_level: str,
+    request_timeout: float, max_requests: int, max_request_bytes: int, max_model_bytes: int, startup_grace: float,
+    dead_after: float | None, drain_seconds: float, log_level: str,
 ) -> None:  # fmt: skip
     """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
 
@@ -105,7 +111,7 @@ def main(
         from flexpie.master.master import Settings
         from flexpie.wire.state_folder import default_folder
 
-        settings = Settings(request_timeout, max_requests, startup_grace)
+        settings = Settings(request_timeout, max_requests, startup_grace, dead_after)
         state_folder = state_folder or default_folder("master", port, cluster)
         options = DaemonOptions(
             host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, state_folder, settings

@@ -105,7 +105,7 @@ async def next_progress(
         if master.state.models.get(record.entry.name) is not record or not record.wanted:
             raise FlexPieError(ErrorCode.CANCELLED, f"Model {record.entry.name} was unloaded while it was loaded.")
         state, reason = master.state.describe(record)
-        failure = failure_of(record, master.state.members)
+        failure = failure_of(record, master.state.members, master.state.links)
         if failure is not None:
             raise failure.error
         if state is ModelState.WAITING or master.state.stopping:

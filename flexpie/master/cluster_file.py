@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.plan import OBJECTIVES, Objective
 from flexpie.core.routes import groups, ways_from
 from flexpie.core.strategy import AUTO, STRATEGIES
@@ -67,6 +68,8 @@ class ClusterFile:
     models: tuple[ModelEntry, ...] = ()
     calibration: str = ""
     """When the cluster was calibrated; empty if it was not."""
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    """When a device that says nothing counts as lost."""
 
 
 def read_cluster_file(path: str | Path, *, require_models: bool = False, with_calibration: bool = True) -> ClusterFile:
@@ -97,7 +100,8 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False, with_ca
     if require_models:
         texts = {at: read_plan_text(plan) for at, plan in plans.items()}
         models = tuple(replace(model, plan=texts.get(at, "")) for at, model in enumerate(models))
-    file, measured = ClusterFile(_cluster(content), models), calibration_path(Path(path))
+    file = ClusterFile(_cluster(content), models, heartbeat=Heartbeat(content.dead_after))
+    measured = calibration_path(Path(path))
     return _calibrated(file, measured) if with_calibration and measured.is_file() else file
 
 
@@ -160,6 +164,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 _Name = Annotated[str, _parsed(_name)]
 _BytesPerSecond = Annotated[float, _parsed(quantities.bandwidth)]
 _LinkBytesPerSecond = Annotated[float, _parsed(quantities.bandwidth_or_none)]
+_Patience = Annotated[float, _parsed(quantities.patience)]
 _Seconds = Annotated[float, _parsed(quantities.latency)]
 
 
@@ -206,6 +211,7 @@ class _Content(_Table):
     topology: Annotated[str, _parsed(_one_of(*(item.value for item in Topology)))] = Topology.MESH.value
     center: str | None = None
     links: list[_Link] = []
+    dead_after: _Patience = Heartbeat().dead_after_seconds
     models: list[_Model] = []
 
 

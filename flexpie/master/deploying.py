@@ -17,7 +17,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
-from flexpie.core.program import DeviceProgram
+from flexpie.core.program import MASTER, DeviceProgram, Send
 from flexpie.core.routes import groups
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
@@ -26,6 +26,7 @@ from flexpie.master.events import (
     DeploymentPlanned,
     DeviceName,
     Event,
+    LinkName,
     ModelImported,
     ModelName,
     PlanSummary,
@@ -152,7 +153,7 @@ class Deployer:
         compiling = self._in_thread(self.pipeline.compile_plan, model, result.plan)
         compiled = await self._stage(start, "compile", compiling)
         deployment = _deployment(start, model.graph, compiled)
-        summary = summarize(model.graph, result, deployment, remark)
+        summary = summarize(model.graph, result, deployment, compiled, remark)
         self.report(DeploymentPlanned(start.deployment, summary))
         pushed = await self._push(deployment, compiled)
         programs = {index: _program(compiled, index) for index in deployment.participants}
@@ -164,7 +165,8 @@ class Deployer:
     async def _resume(self, start: StartDeployment, saved: Saved) -> Deployment:
         """Go on with a deployment of an earlier run: workers that still have it say so, others build it from what their
         stores hold. Nothing is pushed."""
-        self.report(DeploymentPlanned(start.deployment, saved.summary))
+        links = _links(saved.deployment.devices, saved.programs.values())
+        self.report(DeploymentPlanned(start.deployment, dataclasses.replace(saved.summary, links=links)))
         try:
             resident = await self._build(saved.deployment, saved.programs)
         except FlexPieError as error:
@@ -314,8 +316,8 @@ class Deployer:
 def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Cluster:
     """The devices of a deployment, with the memory that is left for it.
 
-    Where they do not all reach one another because devices between them are lost, only the group of those that do and
-    are the fastest together.
+    Where they do not all reach one another because devices or links between them are lost, only the group of those
+    that do and are the fastest together.
     """
     devices = []
     for device in cluster.devices:
@@ -324,12 +326,14 @@ def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[Dev
         limits = [nbytes for nbytes in (device.memory_bytes, memory.get(device.name)) if nbytes]
         left = max(1, min(limits) - start.reserved_bytes.get(device.name, 0)) if limits else None
         devices.append(dataclasses.replace(device, memory_bytes=left))
-    usable = dataclasses.replace(cluster, devices=tuple(devices))
+    usable = dataclasses.replace(cluster, devices=tuple(devices), missing=cluster.missing | start.missing)
     fastest = max(groups(usable), key=lambda group: sum(devices[index].speed for index in group))
     return dataclasses.replace(usable, devices=tuple(devices[index] for index in fastest))
 
 
-def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment, remark: str = "") -> PlanSummary:
+def summarize(
+    graph: LayerGraph, result: PlanningResult, deployment: Deployment, compiled: Compiled, remark: str = ""
+) -> PlanSummary:
     """What users are told about a plan."""
     plan = result.plan
     segments = []
@@ -350,6 +354,7 @@ def summarize(graph: LayerGraph, result: PlanningResult, deployment: Deployment,
         requests_per_second=result.occupation.requests_per_second,
         single_device_fits=result.single_device_fits,
         remark=remark,
+        links=_links(compiled.plan.devices, filter(None, compiled.programs)),
     )
 
 
@@ -399,6 +404,16 @@ def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -
         participants=participants,
         program=compiled.master,
         outputs=tuple(graph.tensors[name] for name in graph.outputs),
+    )
+
+
+def _links(devices: Sequence[DeviceName], programs: Iterable[DeviceProgram]) -> frozenset[LinkName]:
+    """The links between devices over which the programs send anything."""
+    return frozenset(
+        (devices[program.device], devices[step.destination])
+        for program in programs
+        for step in program.steps
+        if isinstance(step, Send) and step.destination != MASTER
     )
 
 

@@ -13,6 +13,8 @@ DeviceName = str
 ModelName = str
 DeploymentId = str
 RequestId = int
+LinkName = tuple[DeviceName, DeviceName]
+"""Source and destination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class PlanSummary:
     """With many requests in flight."""
     single_device_fits: bool = True
     """Whether the device that is fastest alone has the memory for it."""
+    links: frozenset[LinkName] = frozenset()
+    """Those between devices over which something is sent."""
 
 
 # ------------------------------------------------------------------------------------------------ events
@@ -55,6 +59,33 @@ class DeviceConnected:
     device: DeviceName
     worker_id: str = ""
     version: str = ""
+    at: float = 0.0
+    """In seconds, by the clock of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSettled:
+    """A device that returned was steady for as long as it had to."""
+
+    device: DeviceName
+    connection: int
+    """Which of its connections it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeersReported:
+    """A device says which of its peers it does not reach; all of them, whenever they change."""
+
+    device: DeviceName
+    unreachable: frozenset[DeviceName]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChecked:
+    """It was tried whether a missing link works again."""
+
+    link: LinkName
+    works: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +94,7 @@ class DeviceLost:
 
     device: DeviceName
     reason: str
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +103,7 @@ class DeviceRefused:
 
     device: DeviceName
     reason: str
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +271,18 @@ class DrainEnded:
     """What is still in flight has no more time."""
 
 
-DeviceEvent = DeviceConnected | DeviceLost | DeviceRefused | DeviceSuspected | DeviceAnswered | DeviceLeft | GraceEnded
+DeviceEvent = (
+    DeviceConnected
+    | DeviceSettled
+    | DeviceLost
+    | DeviceRefused
+    | DeviceSuspected
+    | DeviceAnswered
+    | DeviceLeft
+    | PeersReported
+    | LinkChecked
+    | GraceEnded
+)
 ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue
 DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed | ResumeFailed
 RequestEvent = RequestArrived | RequestDisturbed | PauseEnded | RequestEnded
@@ -262,6 +306,8 @@ class StartDeployment:
     """Index of the profile."""
     siblings: tuple[int, ...] = ()
     """Indices of the model's profiles that are still to be deployed, and need memory too."""
+    missing: frozenset[LinkName] = frozenset()
+    """Links between them that do not work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +338,23 @@ class Probe:
     """Ask a worker at once whether it is there."""
 
     device: DeviceName
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettling:
+    """Say `DeviceSettled` after a pause."""
+
+    device: DeviceName
+    connection: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleLinkCheck:
+    """After a pause have a link tried, and say `LinkChecked`."""
+
+    link: LinkName
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +403,8 @@ Instruction = (
     | Undeploy
     | ForgetModel
     | Probe
+    | ScheduleSettling
+    | ScheduleLinkCheck
     | ScheduleRetry
     | SchedulePause
     | StartRequest

@@ -8,6 +8,7 @@ import enum
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -17,20 +18,18 @@ from flexpie import __version__
 from flexpie.compiler import Blob
 from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.wire import limits
+from flexpie.wire.beats import BeatListener
 from flexpie.wire.codec import blob_to_proto
 from flexpie.wire.framing import Buffer, Frame, decode_frame
 from flexpie.wire.outbox import Outbox
 from flexpie.wire.status import error_from_rpc
-from flexpie.wire.v1 import program_pb2, worker_pb2
+from flexpie.wire.v1 import peer_pb2, program_pb2, worker_pb2
 from flexpie.wire.v1.worker_pb2_grpc import WorkerServiceStub
 
 HANDSHAKE_SECONDS = 5.0
-HEARTBEAT_SECONDS = 2.0
-HEARTBEAT_TIMEOUT_SECONDS = 2.0
-MISSED_HEARTBEATS = 3
-"""So many in a row are the end of a connection; one may be lost to a device that is busy."""
-PROBE_SECONDS = 2.0
+UNDEPLOY_SECONDS = 2.0
 OFFER_SECONDS = 60.0
 DEPLOY_SECONDS = 600.0
 FIRST_PAUSE_SECONDS = 0.1
@@ -69,13 +68,20 @@ class LinkListener(Protocol):
     def deployments(self) -> Sequence[str]:
         """The deployments that workers are to keep; others of this master are left of an earlier run or connection."""
 
+    def beat_arrived(self, device: str, beat: peer_pb2.BeatReply) -> None:
+        """The worker says that it is there, and what it has noticed."""
+
 
 class WorkerLink:
     """The connection to one worker: handshake, one stream of frames, and calls beside it."""
 
-    def __init__(self, device: Device, master_id: str, listener: LinkListener) -> None:
-        """The worker keeps those deployments of the master that the listener's `deployments` names."""
+    def __init__(
+        self, device: Device, master_id: str, listener: LinkListener, heartbeat: Heartbeat | None = None
+    ) -> None:
+        """The worker keeps those deployments of the master that the listener's `deployments` names. `heartbeat` says
+        when silence is the end of a connection, and of those between workers."""
         self.device = device
+        self._heartbeat = heartbeat or Heartbeat()
         self._master_id = master_id
         self._listener = listener
         self._session: _Session | None = None
@@ -98,7 +104,7 @@ class WorkerLink:
         # The worker knows what it takes and sends; a message over a limit of ours would end the connection.
         options = [*limits.channel_options(_UNBOUNDED), ("grpc.use_local_subchannel_pool", 1)]
         channel = grpc.aio.insecure_channel(self.device.address, options=options)
-        session = _Session(channel, self.device, self._listener)
+        session = _Session(channel, self.device, self._listener, self._heartbeat)
         try:
             hello = await session.shake_hands(self._master_id)
             await session.open_stream(self._master_id, hello.max_message_bytes)
@@ -128,7 +134,7 @@ class WorkerLink:
             return Presence.GONE
         try:
             request = health_pb2.HealthCheckRequest()
-            reply = await session.call(session.health.Check(request, timeout=PROBE_SECONDS))
+            reply = await session.call(session.health.Check(request, timeout=self._heartbeat.dead_after_seconds))
         except FlexPieError as error:
             session.end(error)
             return Presence.GONE
@@ -164,7 +170,15 @@ class WorkerLink:
         session = self._session
         if session is not None:
             request = worker_pb2.UndeployRequest(deployment_id=deployment)
-            await session.call(session.stub.Undeploy(request, timeout=HEARTBEAT_TIMEOUT_SECONDS))
+            await session.call(session.stub.Undeploy(request, timeout=UNDEPLOY_SECONDS))
+
+    async def check_peer(self, address: str) -> bool:
+        """Whether the worker reaches another one."""
+        session = self._connected()
+        request = worker_pb2.CheckPeerRequest(address=address)
+        timeout = 2 * self._heartbeat.dead_after_seconds
+        reply: worker_pb2.CheckPeerReply = await session.call(session.stub.CheckPeer(request, timeout=timeout))
+        return reply.reachable
 
     def _connected(self) -> _Session:
         if self._session is None:
@@ -175,7 +189,7 @@ class WorkerLink:
 class _Session:
     """One connection of a link."""
 
-    def __init__(self, channel: grpc.aio.Channel, device: Device, listener: LinkListener) -> None:
+    def __init__(self, channel: grpc.aio.Channel, device: Device, listener: LinkListener, heartbeat: Heartbeat) -> None:
         self.stub = WorkerServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
         self.ended: asyncio.Future[FlexPieError] = asyncio.get_running_loop().create_future()
@@ -183,6 +197,8 @@ class _Session:
         self._channel = channel
         self._device = device
         self._listener = listener
+        self._heartbeat = heartbeat
+        self._beats = BeatListener(heartbeat, partial(listener.beat_arrived, device.name), with_reports=True)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def shake_hands(self, master_id: str) -> worker_pb2.HandshakeReply:
@@ -191,6 +207,7 @@ class _Session:
             protocol=limits.PROTOCOL,
             master_id=master_id,
             deployment_ids=self._listener.deployments(),
+            dead_after_milliseconds=max(1, round(self._heartbeat.dead_after_seconds * 1000)),
         )
         hello: worker_pb2.HandshakeReply = await self.call(self.stub.Handshake(request, timeout=HANDSHAKE_SECONDS))
         if hello.protocol != limits.PROTOCOL:
@@ -264,6 +281,7 @@ class _Session:
             message = await stream.read()
             if not isinstance(message, bytes):
                 break
+            self._beats.heard()
             self._listener.frame_arrived(self._device.name, decode_frame(message))
         if await stream.code() is grpc.StatusCode.OK:
             raise _unreachable(self._device, "it closed the connection")
@@ -279,17 +297,7 @@ class _Session:
             await self.outgoing.run()
 
     async def _watch(self) -> None:
-        missed = 0
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            request = worker_pb2.WorkerStatusRequest()
-            try:
-                await self.stub.WorkerStatus(request, timeout=HEARTBEAT_TIMEOUT_SECONDS)
-                missed = 0
-            except grpc.aio.AioRpcError:
-                missed += 1
-                if missed == MISSED_HEARTBEATS:
-                    raise _unreachable(self._device, f"it did not answer {missed} times in a row") from None
+        raise _unreachable(self._device, await self._beats.listen(self._channel))
 
 
 class _Upload:

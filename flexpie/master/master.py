@@ -15,6 +15,7 @@ from typing import Any
 
 from flexpie import pipeline
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master import refusals
 from flexpie.master.archive import Archive, Recalled
@@ -33,6 +34,7 @@ from flexpie.master.events import (
     DeviceLost,
     DeviceName,
     DeviceRefused,
+    DeviceSettled,
     DrainEnded,
     Event,
     FailRequest,
@@ -40,15 +42,20 @@ from flexpie.master.events import (
     GraceEnded,
     HoldRequest,
     Instruction,
+    LinkChecked,
+    LinkName,
     ModelName,
     ModelRequested,
     PauseEnded,
+    PeersReported,
     Probe,
     Resumable,
     ResumeFailed,
     RetryDue,
+    ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
+    ScheduleSettling,
     ShutdownRequested,
     StartDeployment,
     StartRequest,
@@ -63,7 +70,7 @@ from flexpie.master.state import MasterState
 from flexpie.master.uploads import Upload
 from flexpie.wire.framing import Failure, Frame
 from flexpie.wire.tensors import Array
-from flexpie.wire.v1 import worker_pb2
+from flexpie.wire.v1 import peer_pb2, worker_pb2
 
 REQUESTS_OF_A_RUN = 40
 """Bits for the numbers of the requests of one run."""
@@ -81,6 +88,8 @@ class Settings:
     """In flight at once."""
     grace_seconds: float = 5.0
     """How long devices have to connect before models are planned without them."""
+    dead_after_seconds: float | None = None
+    """How long a device may say nothing before it counts as lost; None is what the cluster file says."""
 
 
 class Master:
@@ -98,7 +107,12 @@ class Master:
         names = [device.name for device in file.cluster.devices]
         token = f"{master_id}-{archive.run}"
         self.state = MasterState(names, token=token, max_requests=self.settings.max_requests)
-        self.links = {device.name: WorkerLink(device, master_id, self) for device in file.cluster.devices}
+        given = self.settings.dead_after_seconds
+        heartbeat = file.heartbeat if given is None else Heartbeat(given)
+        self.links = {device.name: WorkerLink(device, master_id, self, heartbeat) for device in file.cluster.devices}
+        self._names = {device.address: device.name for device in file.cluster.devices}
+        self._unreachable: dict[DeviceName, frozenset[DeviceName]] = {}
+        """What each device said last of its peers."""
         self.data = DataPlane(self.links, self._handle, (archive.run << REQUESTS_OF_A_RUN) + 1)
         self._deployer = Deployer(
             planning, file.cluster, self.links, master_id, self._handle, archive, self._keep_deployment
@@ -235,14 +249,16 @@ class Master:
         """See `flexpie.master.links.LinkListener`."""
         _log.info("device connected device=%s worker=%s version=%s", device, hello.worker_id, hello.version)
         self._memory[device] = hello.memory_bytes
-        self._handle(DeviceConnected(device, hello.worker_id, hello.version))
+        self._unreachable[device] = frozenset()
+        self._handle(DeviceConnected(device, hello.worker_id, hello.version, asyncio.get_running_loop().time()))
 
     def link_down(self, device: DeviceName, error: FlexPieError) -> None:
         """See `flexpie.master.links.LinkListener`."""
         refused = error.code is ErrorCode.VERSION_MISMATCH
         before = dataclasses.replace(self.state.members.records[device])
         reason = error.message
-        self._handle(DeviceRefused(device, reason) if refused else DeviceLost(device, reason))
+        now = asyncio.get_running_loop().time()
+        self._handle(DeviceRefused(device, reason, now) if refused else DeviceLost(device, reason, now))
         after = self.state.members.records[device]
         if before.state is not after.state or not before.reason:  # once, not at every attempt to connect
             _log.warning("device %s device=%s: %s", "refused" if refused else "unreachable", device, error)
@@ -254,6 +270,16 @@ class Master:
     def deployments(self) -> list[DeploymentId]:
         """See `flexpie.master.links.LinkListener`: those that are ready, under way, or of the run before."""
         return [*self._deployments, *self._building, *self._deployer.saved]
+
+    def beat_arrived(self, device: DeviceName, beat: peer_pb2.BeatReply) -> None:
+        """See `flexpie.master.links.LinkListener`."""
+        unreachable = frozenset(self._names[address] for address in beat.unreachable if address in self._names)
+        if unreachable != self._unreachable.get(device):
+            self._unreachable[device] = unreachable
+            _log.warning(
+                "peers of device=%s that it does not reach: %s", device, ", ".join(sorted(unreachable)) or "none"
+            )
+            self._handle(PeersReported(device, unreachable))
 
     # ---------------------------------------------------------------------------------- instructions
 
@@ -283,6 +309,10 @@ class Master:
                     self.archive.models.release(content)
             case Probe(device):
                 return self._spawn(self._probe(device))
+            case ScheduleSettling(device, connection, seconds):
+                self._later(seconds, DeviceSettled(device, connection))
+            case ScheduleLinkCheck(link, seconds):
+                return self._spawn(self._check_link(link, seconds))
             case ScheduleRetry(model, seconds, profile):
                 self._later(seconds, RetryDue(model, profile))
             case StartRequest(request, deployment):
@@ -353,6 +383,17 @@ class Master:
                 self._handle(DeviceLeft(device))
             case Presence.GONE:
                 pass  # the link tells
+
+    async def _check_link(self, link: LinkName, seconds: float) -> None:
+        source, destination = link
+        await asyncio.sleep(seconds)
+        try:
+            works = await self.links[source].check_peer(self.links[destination].device.address)
+        except FlexPieError:
+            works = False
+        if works:
+            _log.info("link works again from=%s to=%s", source, destination)
+        self._handle(LinkChecked(link, works))
 
     def _later(self, seconds: float, event: Event) -> None:
         def ring() -> None:

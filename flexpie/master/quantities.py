@@ -9,6 +9,9 @@ from fractions import Fraction
 NO_LINK = "none"
 """Bandwidth of a link that does not exist."""
 
+SHORTEST_PATIENCE_SECONDS = 0.1
+"""A device that is busy takes tens of milliseconds to answer."""
+
 _QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([^\s0-9.].*?)?\s*")
 
 _BITS_PER_SECOND = {
@@ -55,6 +58,16 @@ def memory(text: str) -> int:
 def latency(text: str) -> float:
     """Seconds from text such as ``50 us`` or ``0.2 ms``; raises ValueError that says what is expected."""
     return float(_parse(text, _SECONDS, "a time such as '50 us' or '0.2 ms'", positive=False))
+
+
+def patience(text: str) -> float:
+    """Seconds, at least `SHORTEST_PATIENCE_SECONDS`, from text such as ``1 s``; raises ValueError that says what is
+    expected."""
+    expected = "a time of 100 ms or more, such as '1 s'"
+    seconds = float(_parse(text, _SECONDS, expected, positive=True))
+    if seconds < SHORTEST_PATIENCE_SECONDS:
+        raise ValueError(expected)
+    return seconds
 
 
 def _parse(text: str, units: Mapping[str, Fraction], expected: str, *, positive: bool) -> Fraction:

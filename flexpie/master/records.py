@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flexpie.master.cluster_file import ModelEntry
-from flexpie.master.events import DeploymentId, DeviceName, PlanSummary, RequestId, Resumable
+from flexpie.master.events import DeploymentId, DeviceName, LinkName, PlanSummary, RequestId, Resumable
 from flexpie.master.interface import Interface
 from flexpie.wire.framing import Failure
+
+Situation = tuple[frozenset[DeviceName], frozenset[LinkName]]
+"""What a plan has to do with: the devices that can be used, and the links that cannot."""
 
 
 class DeviceState(enum.Enum):
@@ -18,6 +21,8 @@ class DeviceState(enum.Enum):
 
     CONNECTING = "connecting"
     """Not heard of yet, within the grace after the start."""
+    RETURNING = "returning"
+    """Connected again after it was lost, and not yet steady enough to be used."""
     CONNECTED = "connected"
     LEAVING = "leaving"
     """Connected, but shutting down: it finishes its requests and takes no new ones."""
@@ -47,6 +52,10 @@ class DeviceRecord:
     version: str = ""
     suspected: bool = False
     """Connected, but being probed: requests that need it wait."""
+    connections: int = 0
+    """Made so far."""
+    losses: list[float] = field(default_factory=list)
+    """When it was lost lately, in seconds."""
 
 
 @dataclass
@@ -56,6 +65,8 @@ class DeploymentRecord:
     id: DeploymentId
     devices: tuple[DeviceName, ...]
     """What it was planned over."""
+    missing: frozenset[LinkName] = frozenset()
+    """Links that its plan was not to use."""
     plan: PlanSummary | None = None
     stage: str = "import"
     done: int = 0
@@ -72,6 +83,12 @@ class DeploymentRecord:
         """Whether it cannot go on without a device."""
         return device in (self.devices if self.plan is None else self.plan.participants)
 
+    def uses(self, link: LinkName) -> bool:
+        """Whether it sends anything over a link."""
+        if self.plan is None:
+            return link not in self.missing
+        return link in self.plan.links
+
 
 @dataclass
 class ProfileRecord:
@@ -84,8 +101,8 @@ class ProfileRecord:
     building: DeploymentRecord | None = None
     failure: Failure | None = None
     """Why the last attempt failed."""
-    failed_on: frozenset[DeviceName] | None = None
-    """The devices it failed on: the same devices are not tried again without a reason."""
+    failed_on: Situation | None = None
+    """What it failed on: the same devices and links are not tried again without a reason."""
     attempts: int = 0
     """Failed in a row for a reason that may pass."""
     retrying: bool = False

@@ -44,6 +44,15 @@ def device_lost(name: str, reason: str) -> Failure:
     )
 
 
+def link_lost(source: str, destination: str) -> Failure:
+    """A link that the request needs does not work."""
+    return Failure(
+        ErrorCode.DEVICE_UNREACHABLE,
+        f"Device {source} does not reach device {destination}.",
+        "Check the network between the two; the model is planned anew without that link.",
+    )
+
+
 def shutting_down() -> Failure:
     """The master takes no more requests."""
     return Failure(ErrorCode.SHUTTING_DOWN, "The master is shutting down.", "Send the request to a running master.")

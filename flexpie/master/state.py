@@ -29,6 +29,7 @@ from flexpie.master.events import (
     DeviceLost,
     DeviceName,
     DeviceRefused,
+    DeviceSettled,
     DeviceSuspected,
     DrainEnded,
     Event,
@@ -37,11 +38,14 @@ from flexpie.master.events import (
     GraceEnded,
     HoldRequest,
     Instruction,
+    LinkChecked,
+    LinkName,
     ModelEvent,
     ModelImported,
     ModelName,
     ModelRequested,
     PauseEnded,
+    PeersReported,
     Probe,
     RequestArrived,
     RequestDisturbed,
@@ -49,8 +53,10 @@ from flexpie.master.events import (
     RequestId,
     ResumeFailed,
     RetryDue,
+    ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
+    ScheduleSettling,
     ShutdownRequested,
     StageReached,
     StartDeployment,
@@ -58,6 +64,7 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
+from flexpie.master.link_health import LinkHealth
 from flexpie.master.membership import Membership
 from flexpie.master.records import DeploymentRecord, DeviceState, ModelRecord, ModelState, ProfileRecord
 from flexpie.master.reruns import Reruns
@@ -78,6 +85,7 @@ class MasterState:
     def __init__(self, devices: Sequence[DeviceName], *, token: str = "", max_requests: int = 128) -> None:
         """`token` begins every deployment's id, so that two runs of a master never share one."""
         self.members = Membership(devices)
+        self.links = LinkHealth()
         self.models: dict[ModelName, ModelRecord] = {}
         self.retiring: dict[DeploymentId, DeploymentRecord] = {}
         """Replaced deployments that still have requests."""
@@ -129,17 +137,26 @@ class MasterState:
     def _apply_to_devices(self, event: DeviceEvent) -> None:
         members = self.members
         match event:
-            case DeviceConnected(device, worker_id, version):
-                members.connect(device, worker_id, version)
-                self._membership_changed()
-            case DeviceLost(device, reason) | DeviceRefused(device, reason):
+            case DeviceConnected(device, worker_id, version, at):
+                self._connect(device, members.connect(device, worker_id, version, at))
+            case DeviceSettled(device, connection):
+                if members.settle(device, connection):
+                    self._membership_changed()
+            case DeviceLost(device, reason, at) | DeviceRefused(device, reason, at):
                 state = DeviceState.REFUSED if isinstance(event, DeviceRefused) else DeviceState.UNREACHABLE
-                if members.lose(device, state, reason):
+                self.links.forget(device)
+                if members.lose(device, state, reason, at):
                     self._do_without(device, refusals.device_lost(device, reason))
             case DeviceSuspected(device):
                 self._suspect(device)
             case DeviceAnswered(device):
                 members.clear(device)
+                self._do_without_links(self.links.confirm(device, members.connected))
+            case PeersReported(device, unreachable):
+                for peer in sorted(self.links.report(device, unreachable)):
+                    self._suspect(peer)
+            case LinkChecked(link, works):
+                self._take_check(link, works)
             case DeviceLeft(device):
                 if members.leave(device):
                     self._do_without(device, None)
@@ -163,6 +180,42 @@ class MasterState:
                 if deployment.id in self.retiring:
                     self._retire(deployment)
         self._membership_changed()
+
+    def _connect(self, device: DeviceName, settling_seconds: float) -> None:
+        if settling_seconds:
+            connection = self.members.records[device].connections
+            self._out.append(ScheduleSettling(device, connection, settling_seconds))
+        else:
+            self._membership_changed()
+
+    def _do_without_links(self, links: Sequence[LinkName]) -> None:
+        """End what needs links that do not work; messages go round them, or their ends do not work together."""
+        for link in links:
+            failure = refusals.link_lost(*link)
+            self._out.append(ScheduleLinkCheck(link, self.links.check_after_seconds(link)))
+            for profile in self._profiles:
+                if profile.serving and profile.serving.uses(link):
+                    self._run_again(profile.serving, profile.serving.requests, failure)
+                    self._retire(profile.serving)
+                    profile.serving = None
+                if profile.building and profile.building.uses(link):
+                    self._abandon(profile)
+            for deployment in list(self.retiring.values()):
+                if deployment.uses(link):
+                    self._run_again(deployment, deployment.requests, failure)
+                    if deployment.id in self.retiring:
+                        self._retire(deployment)
+        if links:
+            self._membership_changed()
+
+    def _take_check(self, link: LinkName, works: bool) -> None:
+        if link not in self.links.missing:
+            return
+        if works:
+            self.links.restore(link)
+            self._membership_changed()
+        else:
+            self._out.append(ScheduleLinkCheck(link, self.links.check_after_seconds(link)))
 
     def _suspect(self, device: DeviceName) -> None:
         if self.members.suspect(device):
@@ -212,7 +265,7 @@ class MasterState:
 
     def describe(self, model: ModelRecord) -> tuple[ModelState, str]:
         """A model's state, and why it is not ready."""
-        return readiness.describe_model(model, self.members)
+        return readiness.describe_model(model, self.members, self.links)
 
     # --------------------------------------------------------------------------------------- deployments
 
@@ -249,7 +302,8 @@ class MasterState:
             self._retire(before)
 
     def _give_up(self, profile: ProfileRecord, deployment: DeploymentRecord, failure: Failure) -> None:
-        profile.building, profile.failure, profile.failed_on = None, failure, frozenset(deployment.devices)
+        profile.building, profile.failure = None, failure
+        profile.failed_on = frozenset(deployment.devices), deployment.missing
         if not self._passes(profile, deployment, failure):
             return
         if failure.code is ErrorCode.DEVICE_UNREACHABLE:  # usually a peer notices the loss of a device first
@@ -288,7 +342,9 @@ class MasterState:
     def _reconsider(self) -> None:
         """Start what is to be started now, and end what waits in vain."""
         if not self.stopping and not any(profile.building for profile in self._profiles):
-            candidates = [profile for profile in self._profiles if readiness.wants_deployment(profile, self.members)]
+            candidates = [
+                profile for profile in self._profiles if readiness.wants_deployment(profile, self.members, self.links)
+            ]
             candidates.sort(key=lambda profile: profile.serving is not None)  # first those that do not work at all
             for profile in candidates:
                 if self._may_start(profile):
@@ -319,11 +375,13 @@ class MasterState:
             if other is not profile and other.serving:
                 for device, nbytes in other.serving.resident_bytes.items():
                     reserved[device] = reserved.get(device, 0) + nbytes
-        profile.building = DeploymentRecord(identity, resumable.devices if resumable else self.members.connected)
+        missing = frozenset(link for link in self.links.missing if set(link) <= set(self.members.connected))
+        devices = resumable.devices if resumable else self.members.connected
+        profile.building = DeploymentRecord(identity, devices, missing)
         model = profile.model
         siblings = tuple(other.index for other in model.profiles if other is not profile and not other.serving)
         self._out.append(
-            StartDeployment(identity, model.entry, self.members.connected, reserved, profile.index, siblings)
+            StartDeployment(identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing)
         )
 
     # ------------------------------------------------------------------------------------------ requests
@@ -346,8 +404,8 @@ class MasterState:
         if model is None:
             return refusals.unknown_model(name, self.models)
         profile = model.profiles[index]
-        if not profile.serving and not readiness.is_replanned(profile, self.members):
-            return readiness.not_ready(profile, self.members)
+        if not profile.serving and not readiness.is_replanned(profile, self.members, self.links):
+            return readiness.not_ready(profile, self.members, self.links)
         if len(self.requests) >= self._max_requests:
             return refusals.overloaded(len(self.requests))
         return None
@@ -359,8 +417,8 @@ class MasterState:
         if profile.serving is None:
             if self.stopping:
                 self._fail_all(profile.waiting, refusals.shutting_down())
-            elif not readiness.is_replanned(profile, self.members):
-                self._fail_all(profile.waiting, readiness.not_ready(profile, self.members))
+            elif not readiness.is_replanned(profile, self.members, self.links):
+                self._fail_all(profile.waiting, readiness.not_ready(profile, self.members, self.links))
             return
         suspected = any(self.members.records[device].suspected for device in self._participants(profile.serving))
         if suspected or profile.serving.paused:

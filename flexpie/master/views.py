@@ -44,7 +44,7 @@ def model_to_proto(master: Master, record: ModelRecord) -> master_pb2.ModelInfo:
 
 
 def _profile_to_proto(master: Master, record: ModelRecord, profile: ProfileRecord) -> master_pb2.ProfileInfo:
-    state, reason = describe_profile(profile, master.state.members)
+    state, reason = describe_profile(profile, master.state.members, master.state.links)
     message = master_pb2.ProfileInfo(state=state.value, reason=reason)
     if record.interfaces:
         interface = record.interfaces[profile.index]

@@ -13,6 +13,7 @@ import numpy as np
 from flexpie.compiler import Blob
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.program import DeviceProgram, Feed
 from flexpie.master.deploying import together
 from flexpie.master.deployment import Deployment
@@ -23,13 +24,17 @@ from flexpie.traces.programs import Measurement
 from flexpie.wire.codec import program_to_proto
 from flexpie.wire.framing import Data, Failure, Frame
 from flexpie.wire.tensors import NUMPY_DTYPES, Array
-from flexpie.wire.v1 import worker_pb2
+from flexpie.wire.v1 import peer_pb2, worker_pb2
 
 Durations = Mapping[tuple[int, str], list[float]]
 """Seconds per round of each batch, by device and label."""
 
 CONNECT_SECONDS = 10.0
 """How long all workers together may take to shake hands."""
+
+
+PATIENT = Heartbeat(10.0)
+"""Measurements keep workers as busy as they can be, and nobody waits for an answer."""
 
 
 class Workers(AbstractAsyncContextManager["Workers"]):
@@ -43,7 +48,7 @@ class Workers(AbstractAsyncContextManager["Workers"]):
         self.threads: dict[str, int] = {}
         """Of each worker's engine, by device."""
         self._master_id = f"measure-{uuid.uuid4().hex}"
-        self._links = {device.name: WorkerLink(device, self._master_id, self) for device in cluster.devices}
+        self._links = {device.name: WorkerLink(device, self._master_id, self, PATIENT) for device in cluster.devices}
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running: list[asyncio.Task[None]] = []
         self._request: Request | None = None
@@ -144,6 +149,9 @@ class Workers(AbstractAsyncContextManager["Workers"]):
             self._request.fail(error, device)
         elif error.code is ErrorCode.VERSION_MISMATCH and not self._waiting[device].done():
             self._waiting[device].set_exception(error)
+
+    def beat_arrived(self, device: str, beat: peer_pb2.BeatReply) -> None:
+        """See `flexpie.master.links.LinkListener`."""
 
     def frame_arrived(self, device: str, frame: Frame) -> None:
         """A worker sent a mark or a failure."""

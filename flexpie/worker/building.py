@@ -16,6 +16,7 @@ from flexpie.wire.limits import ChannelOptions
 from flexpie.worker.deployment import Deployment
 from flexpie.worker.engine import Engine, Interruption, Session
 from flexpie.worker.events import DeploymentBuilt, DeploymentFailed, Event
+from flexpie.worker.peer_watch import PeerWatches
 from flexpie.worker.peers import Peer, PeerLink
 from flexpie.worker.sessions import load_sessions, warm_sessions
 from flexpie.worker.store import Store
@@ -43,13 +44,21 @@ class Resources:
 class Builder:
     """Builds one deployment at a time beside the event loop; requests of others go on."""
 
-    def __init__(self, store: Store, engine: Engine, options: ChannelOptions, deliver: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        options: ChannelOptions,
+        watches: PeerWatches,
+        deliver: Callable[[Event], None],
+    ) -> None:
         """`deliver` gets `DeploymentBuilt` or `DeploymentFailed`, and later what the streams to peers report."""
         self.disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         """The one thread that uses the store."""
         self._store = store
         self._engine = engine
         self._options = options
+        self._watches = watches
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="build")
@@ -128,4 +137,4 @@ class Builder:
             if index not in addresses:
                 raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"The package does not tell the address of {name}.")
             peer = Peer(deployment.deployment_id, program.device, index, name, addresses[index])
-            resources.links[index] = PeerLink(peer, self._options, self._deliver)
+            resources.links[index] = PeerLink(peer, self._options, self._watches, self._deliver)

@@ -46,6 +46,7 @@ from flexpie.worker.events import (
     UndeployRequested,
 )
 from flexpie.worker.execution import ValueTable
+from flexpie.worker.peer_watch import PeerWatches
 from flexpie.worker.state import WorkerState
 from flexpie.worker.store import Store
 
@@ -66,7 +67,9 @@ class WorkerNode:
         self.resources: dict[str, Resources] = {}
         """By deployment."""
         self._loop = asyncio.get_running_loop()
-        self._builder = Builder(store, engine, options, self.handle)
+        self.peers = PeerWatches(options)
+        """Whether other workers are there."""
+        self._builder = Builder(store, engine, options, self.peers, self.handle)
         self._compute = ComputeThread(self._loop, self.handle)
         self._tables: dict[RequestKey, ValueTable] = {}
         self._events: deque[Event] = deque()
@@ -147,6 +150,7 @@ class WorkerNode:
         for table in self._tables.values():
             table.discard()
         await self._builder.close()
+        await self.peers.close()
         self._compute.stop()
         await self._loop.run_in_executor(None, self._compute.join, JOIN_SECONDS)
 

@@ -24,6 +24,7 @@ from flexpie.wire.limits import (
 from flexpie.wire.outbox import Outbox
 from flexpie.wire.status import error_from_rpc
 from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
+from flexpie.worker.peer_watch import PeerWatches
 
 EXCHANGE_METHOD = "/flexpie.wire.v1.PeerService/Exchange"
 CONNECT_SECONDS = 10.0
@@ -48,14 +49,20 @@ class Peer:
 class PeerLink:
     """The stream to one peer of a deployment. Opens it again whenever it breaks."""
 
-    def __init__(self, peer: Peer, options: ChannelOptions, deliver: Callable[[Event], None]) -> None:
+    def __init__(
+        self, peer: Peer, options: ChannelOptions, watches: PeerWatches, deliver: Callable[[Event], None]
+    ) -> None:
         """`deliver` gets `PeerLost` when the stream breaks, and `FailureArrived` when the peer refuses a frame."""
         self._peer = peer
-        self._options = options
+        # A connection of its own: that of a peer which vanished stays open, and must not be handed out again.
+        self._options: ChannelOptions = [*options, ("grpc.use_local_subchannel_pool", 1)]
         self._deliver = deliver
         self._outbox: Outbox | None = None
         self._opened = asyncio.Event()
         self._error: FlexPieError | None = None
+        self._silence: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Why the stream is given up, where it is the watch that says so."""
+        self._leave = watches.follow(peer.address, self._give_up)
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link to {peer.name}")
 
     async def opened(self) -> None:
@@ -76,17 +83,41 @@ class PeerLink:
 
     async def close(self) -> None:
         """Close the stream; what is still queued is lost."""
+        self._leave()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
-        async with grpc.aio.insecure_channel(self._peer.address, options=self._options) as channel:
-            while True:
-                was_open = await self._hold_stream(channel)
-                pause = FIRST_PAUSE_SECONDS if was_open else min(pause * 2, LONGEST_PAUSE_SECONDS)
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        while True:
+            async with grpc.aio.insecure_channel(self._peer.address, options=self._options) as channel:
+                was_open = await self._hold_stream_of_the_living(channel)
+            pause = FIRST_PAUSE_SECONDS if was_open else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+
+    def _give_up(self, reason: str) -> None:
+        """The peer does not answer; nothing on the stream would say so."""
+        if not self._silence.done():
+            self._silence.set_result(reason)
+
+    async def _hold_stream_of_the_living(self, channel: grpc.aio.Channel) -> bool:
+        """Open the stream and use it until it breaks or the peer counts as lost; returns whether it was open."""
+        self._silence = asyncio.get_running_loop().create_future()
+        holding = asyncio.create_task(self._hold_stream(channel))
+        try:
+            either: set[asyncio.Future[Any]] = {holding, self._silence}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if holding.done():
+                return holding.result()
+            was_open, self._outbox = self._outbox is not None, None
+            self._broken(self._unreachable(f"is lost: {self._silence.result()}"))
+            if was_open:
+                self._deliver(PeerLost(self._peer.deployment_id, self._peer.index, receiving=False))
+            return was_open
+        finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
 
     async def _hold_stream(self, channel: grpc.aio.Channel) -> bool:
         """Open the stream and use it until it breaks; returns whether it was open."""

@@ -14,6 +14,7 @@ import grpc
 
 from flexpie import __version__
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.program import BlobRef
 from flexpie.wire.codec import blob_from_proto, program_from_proto
 from flexpie.wire.limits import PROTOCOL
@@ -59,6 +60,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 )
             if request.master_id:
                 self._node.handle(DeploymentsClaimed(request.master_id, frozenset(request.deployment_ids)))
+            if request.dead_after_milliseconds:
+                self._node.peers.heartbeat = Heartbeat(request.dead_after_milliseconds / 1000)
         return worker_pb2.HandshakeReply(
             version=__version__,
             protocol=PROTOCOL,
@@ -123,6 +126,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             store_limit_bytes=node.store.limit_bytes,
             uptime_seconds=time.monotonic() - self._started_at,
         )
+
+    async def CheckPeer(self, request: worker_pb2.CheckPeerRequest, context: _Context) -> worker_pb2.CheckPeerReply:
+        return worker_pb2.CheckPeerReply(reachable=await self._node.peers.check(request.address))
 
     def _deployment_status(self, deployment: Deployment) -> worker_pb2.DeploymentStatus:
         resources = self._node.resources.get(deployment.deployment_id)

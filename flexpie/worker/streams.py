@@ -25,6 +25,7 @@ from flexpie.wire.limits import (
 )
 from flexpie.wire.outbox import Outbox
 from flexpie.wire.status import errors_as_status
+from flexpie.worker.beats import beat_handler
 from flexpie.worker.events import CancelArrived, FrameArrived, PeerLost, RequestKey
 from flexpie.worker.node import WorkerNode
 
@@ -81,7 +82,8 @@ class PeerServicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """To add to a server. Messages stay bytes: framing.py encodes and decodes them."""
         exchange: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.exchange)
-        return grpc.method_handlers_generic_handler(SERVICE, {"Exchange": exchange})
+        handlers = {"Exchange": exchange, "Beat": beat_handler(self._node)}
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def leave(self) -> None:
         """End every stream in order, when its last messages are written."""

@@ -1,9 +1,24 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class BeatRequest(_message.Message):
+    __slots__ = ("interval_milliseconds", "with_reports")
+    INTERVAL_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    WITH_REPORTS_FIELD_NUMBER: _ClassVar[int]
+    interval_milliseconds: int
+    with_reports: bool
+    def __init__(self, interval_milliseconds: _Optional[int] = ..., with_reports: _Optional[bool] = ...) -> None: ...
+
+class BeatReply(_message.Message):
+    __slots__ = ("unreachable",)
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    unreachable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("header", "payload")

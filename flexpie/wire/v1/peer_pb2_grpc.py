@@ -39,6 +39,11 @@ class PeerServiceStub:
                 request_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.SerializeToString,
                 response_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.FromString,
                 _registered_method=True)
+        self.Beat = channel.unary_stream(
+                '/flexpie.wire.v1.PeerService/Beat',
+                request_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.BeatRequest.SerializeToString,
+                response_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.BeatReply.FromString,
+                _registered_method=True)
 
 
 class PeerServiceServicer:
@@ -59,6 +64,13 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Beat(self, request, context):
+        """Says that the worker is there, again and again until the caller goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -66,6 +78,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.Exchange,
                     request_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.FromString,
                     response_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.SerializeToString,
+            ),
+            'Beat': grpc.unary_stream_rpc_method_handler(
+                    servicer.Beat,
+                    request_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.BeatRequest.FromString,
+                    response_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.BeatReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -95,6 +112,33 @@ class PeerService:
             '/flexpie.wire.v1.PeerService/Exchange',
             flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.SerializeToString,
             flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Beat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/flexpie.wire.v1.PeerService/Beat',
+            flexpie_dot_wire_dot_v1_dot_peer__pb2.BeatRequest.SerializeToString,
+            flexpie_dot_wire_dot_v1_dot_peer__pb2.BeatReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,16 +8,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HandshakeRequest(_message.Message):
-    __slots__ = ("version", "protocol", "master_id", "deployment_ids")
+    __slots__ = ("version", "protocol", "master_id", "deployment_ids", "dead_after_milliseconds")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MASTER_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_IDS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_AFTER_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
     version: str
     protocol: int
     master_id: str
     deployment_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., master_id: _Optional[str] = ..., deployment_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    dead_after_milliseconds: int
+    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., master_id: _Optional[str] = ..., deployment_ids: _Optional[_Iterable[str]] = ..., dead_after_milliseconds: _Optional[int] = ...) -> None: ...
 
 class HandshakeReply(_message.Message):
     __slots__ = ("version", "protocol", "worker_id", "onnxruntime_version", "memory_bytes", "threads", "max_message_bytes")
@@ -125,6 +127,18 @@ class WorkerStatusReply(_message.Message):
     store_limit_bytes: int
     uptime_seconds: float
     def __init__(self, worker_id: _Optional[str] = ..., version: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., store_bytes: _Optional[int] = ..., store_limit_bytes: _Optional[int] = ..., uptime_seconds: _Optional[float] = ...) -> None: ...
+
+class CheckPeerRequest(_message.Message):
+    __slots__ = ("address",)
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    def __init__(self, address: _Optional[str] = ...) -> None: ...
+
+class CheckPeerReply(_message.Message):
+    __slots__ = ("reachable",)
+    REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    reachable: bool
+    def __init__(self, reachable: _Optional[bool] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
     __slots__ = ("deployment_id", "model", "ready", "requests_in_flight", "requests_done", "requests_failed", "frames_sent", "bytes_sent", "frames_received", "bytes_received", "compute_seconds")

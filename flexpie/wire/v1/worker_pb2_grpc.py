@@ -64,6 +64,11 @@ class WorkerServiceStub:
                 request_serializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.WorkerStatusRequest.SerializeToString,
                 response_deserializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.WorkerStatusReply.FromString,
                 _registered_method=True)
+        self.CheckPeer = channel.unary_unary(
+                '/flexpie.wire.v1.WorkerService/CheckPeer',
+                request_serializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerRequest.SerializeToString,
+                response_deserializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerReply.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -111,6 +116,13 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckPeer(self, request, context):
+        """Whether the worker reaches another one, which is tried now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.WorkerStatus,
                     request_deserializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.WorkerStatusRequest.FromString,
                     response_serializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.WorkerStatusReply.SerializeToString,
+            ),
+            'CheckPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckPeer,
+                    request_deserializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerRequest.FromString,
+                    response_serializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class WorkerService:
             '/flexpie.wire.v1.WorkerService/WorkerStatus',
             flexpie_dot_wire_dot_v1_dot_worker__pb2.WorkerStatusRequest.SerializeToString,
             flexpie_dot_wire_dot_v1_dot_worker__pb2.WorkerStatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flexpie.wire.v1.WorkerService/CheckPeer',
+            flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerRequest.SerializeToString,
+            flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire import limits
 from flexpie.wire.status import errors_as_status
-from flexpie.wire.v1 import worker_pb2, worker_pb2_grpc
+from flexpie.wire.v1 import peer_pb2, worker_pb2, worker_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -25,7 +25,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         self.protocol = limits.PROTOCOL
         self.max_message_bytes = 0
         self.silent = False
-        """Whether it leaves status and health calls unanswered."""
+        """Whether its heart stands still and it leaves health calls unanswered."""
+        self.unreachable: list[str] = []
+        """Addresses of peers that it does not reach."""
         self.leaving = False
         """Whether it says that it is shutting down."""
         self.refusal: tuple[ErrorCode, str, str] | None = None
@@ -45,7 +47,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(_FakeHealth(self), self._server)
         exchange: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._exchange)
-        handler = grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", {"Exchange": exchange})
+        handler = grpc.method_handlers_generic_handler(
+            "flexpie.wire.v1.PeerService", {"Exchange": exchange, "Beat": self._beat_handler()}
+        )
         self._server.add_generic_rpc_handlers((handler,))
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -72,12 +76,21 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             max_message_bytes=self.max_message_bytes,
         )
 
-    async def WorkerStatus(
-        self, request: worker_pb2.WorkerStatusRequest, context: Context
-    ) -> worker_pb2.WorkerStatusReply:
-        if self.silent:
-            await asyncio.Event().wait()
-        return worker_pb2.WorkerStatusReply()
+    def _beat_handler(self) -> Any:
+        async def beat(request: peer_pb2.BeatRequest, context: Context) -> AsyncIterator[peer_pb2.BeatReply]:
+            while True:
+                if not self.silent:
+                    yield peer_pb2.BeatReply(unreachable=self.unreachable)
+                await asyncio.sleep(request.interval_milliseconds / 1000)
+
+        return grpc.unary_stream_rpc_method_handler(
+            beat,
+            request_deserializer=peer_pb2.BeatRequest.FromString,
+            response_serializer=peer_pb2.BeatReply.SerializeToString,
+        )
+
+    async def CheckPeer(self, request: worker_pb2.CheckPeerRequest, context: Context) -> worker_pb2.CheckPeerReply:
+        return worker_pb2.CheckPeerReply(reachable=request.address not in self.unreachable)
 
     async def OfferBlobs(self, request: worker_pb2.OfferBlobsRequest, context: Context) -> worker_pb2.OfferBlobsReply:
         return worker_pb2.OfferBlobsReply(

@@ -20,6 +20,8 @@ from flexpie.master.records import DeviceState, ModelState
 from flexpie.master.state import MasterState
 
 CAT = ModelEntry("cat", Path("/models/cat.onnx"))
+LATER = 3600.0
+"""When nobody remembers any more that a device was lost at the beginning."""
 DOG = ModelEntry("dog", Path("/models/dog.onnx"))
 
 

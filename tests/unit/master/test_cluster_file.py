@@ -10,6 +10,7 @@ import pytest
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.routes import all_ways
 from flexpie.core.strategy import STRATEGIES
 from flexpie.master.calibration_file import read_calibration
@@ -23,6 +24,7 @@ FULL = """\
     bandwidth: 500 Mbit/s
     latency: 50 us
     topology: ring
+    dead_after: 2.5 s
     links:
       - {from: pi-1, to: jetson, bandwidth: 100 Mbit/s}
       - {from: jetson, to: pi-1, latency: 0.2 ms}
@@ -55,6 +57,7 @@ def _mistake(folder: Path, content: bytes | str, *, require_models: bool = False
 
 def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
     read = _read(tmp_path, FULL)
+    assert read.heartbeat == Heartbeat(2.5)
     default = Link(500e6 / 8, 50e-6)
     assert read.cluster == Cluster(
         devices=(Device("pi-1", "10.0.0.1:50051"), Device("jetson", "[fd00::1]:50052", 2.5, 2 * 2**30)),
@@ -160,7 +163,7 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (
             DEVICES + "bandwith: 1 Gbit/s\n",
             "4: bandwith: unknown key; expected one of devices, bandwidth, latency, topology, center, links, "
-            "models (did you mean 'bandwidth'?).",
+            "dead_after, models (did you mean 'bandwidth'?).",
         ),
         (
             "devices:\n- name: a\n  address: x:1\n  Memory: 2 GiB\n",
@@ -312,3 +315,9 @@ def test_a_missing_model_file_is_a_mistake_only_for_who_serves_it(tmp_path: Path
     _read(tmp_path, text)
     message = _mistake(tmp_path, text, require_models=True)
     assert message == "cluster.yaml:5: models[0].path: expected an existing file, found 'absent.onnx'."
+
+
+def test_a_device_is_not_given_up_before_it_can_answer(tmp_path: Path) -> None:
+    assert _read(tmp_path, DEVICES).heartbeat == Heartbeat(1.0)
+    message = _mistake(tmp_path, DEVICES + "dead_after: 50 ms\n")
+    assert message == "cluster.yaml:4: dead_after: expected a time of 100 ms or more, such as '1 s', found '50 ms'."

@@ -11,13 +11,14 @@ import pytest
 from flexpie.compiler.blobs import Blob, blob_of
 from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.program import BlobRef
 from flexpie.master import links
 from flexpie.master.links import Presence, WorkerLink
 from flexpie.wire import limits
 from flexpie.wire.framing import Cancel, Data, Frame, encode_frame
 from flexpie.wire.outbox import Outbox
-from flexpie.wire.v1 import worker_pb2
+from flexpie.wire.v1 import peer_pb2, worker_pb2
 from tests.unit.master.fake_worker import FakeWorker
 
 TIMEOUT = 20.0
@@ -28,6 +29,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.news: asyncio.Queue[worker_pb2.HandshakeReply | FlexPieError | Frame] = asyncio.Queue()
+        self.reports: list[list[str]] = []
 
     def link_up(self, device: str, hello: worker_pb2.HandshakeReply) -> None:
         self.news.put_nowait(hello)
@@ -40,6 +42,9 @@ class Listener:
 
     def frame_arrived(self, device: str, frame: Frame) -> None:
         self.news.put_nowait(frame)
+
+    def beat_arrived(self, device: str, beat: peer_pb2.BeatReply) -> None:
+        self.reports.append(list(beat.unreachable))
 
     async def up(self) -> worker_pb2.HandshakeReply:
         """Wait until the link is up."""
@@ -66,11 +71,11 @@ class Listener:
 Scenario = Callable[[FakeWorker, WorkerLink, Listener], Awaitable[None]]
 
 
-def _run(scenario: Scenario) -> None:
+def _run(scenario: Scenario, dead_after_seconds: float = 10.0) -> None:
     async def run() -> None:
         worker, listener = FakeWorker(), Listener()
         await worker.start()
-        link = WorkerLink(Device("pi", f"127.0.0.1:{worker.port}"), "master-1", listener)
+        link = WorkerLink(Device("pi", f"127.0.0.1:{worker.port}"), "master-1", listener, Heartbeat(dead_after_seconds))
         running = asyncio.create_task(link.run())
         try:
             await asyncio.wait_for(scenario(worker, link, listener), TIMEOUT)
@@ -147,31 +152,39 @@ def test_bytes_that_are_no_frame_end_the_connection() -> None:
     _run(scenario)
 
 
-def test_a_worker_that_misses_heartbeats_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "HEARTBEAT_SECONDS", 0.01)
-    monkeypatch.setattr(links, "HEARTBEAT_TIMEOUT_SECONDS", 0.05)
-
+def test_a_worker_that_misses_heartbeats_is_lost() -> None:
     async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
         await listener.up()
         worker.silent = True
         error = await listener.down()
-        assert "did not answer 3 times in a row" in error.message
+        assert "it did not answer for 0.5 s" in error.message
         worker.silent = False
         await listener.up()
+
+    _run(scenario, dead_after_seconds=0.5)
+
+
+def test_a_worker_says_which_peers_it_does_not_reach() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        worker.unreachable = ["10.0.0.7:50051"]
+        await listener.up()
+        while not listener.reports:
+            await asyncio.sleep(0)
+        assert listener.reports[0] == ["10.0.0.7:50051"]
+        assert not await link.check_peer("10.0.0.7:50051")
+        assert await link.check_peer("10.0.0.8:50051")
 
     _run(scenario)
 
 
-def test_a_probe_that_is_not_answered_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "PROBE_SECONDS", 0.05)
-
+def test_a_probe_that_is_not_answered_ends_the_connection() -> None:
     async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
         await listener.up()
         worker.silent = True
         assert await link.probe() is Presence.GONE
         await listener.down()
 
-    _run(scenario)
+    _run(scenario, dead_after_seconds=0.5)
 
 
 def _blobs(*contents: bytes) -> list[Blob]:

@@ -45,7 +45,7 @@ from flexpie.master.records import DeviceState, ModelState
 from flexpie.master.reruns import MAX_RUNS
 from flexpie.master.state import MAX_ATTEMPTS
 from flexpie.wire.framing import Failure
-from tests.unit.master.story import CAT, DOG, Story, ready, serving
+from tests.unit.master.story import CAT, DOG, LATER, Story, ready, serving
 
 # ------------------------------------------------------------------------------------------- the way up
 
@@ -103,7 +103,7 @@ def test_a_wrong_model_fails_for_good_and_the_next_one_is_deployed() -> None:
     assert story.model() == (ModelState.FAILED, "It is a picture.")
     assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
     story.tell(*ready("2", "a"))
-    assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b")) == []
+    assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b", at=LATER)) == []
     assert story.tell(ModelRequested(CAT, kept=True)) == [StartDeployment("3", CAT, ("a", "b"))]
 
 
@@ -192,7 +192,7 @@ def test_a_disturbed_run_is_repeated_when_its_devices_have_answered_and_a_pause_
 def test_a_returning_device_is_planned_in_while_the_others_go_on() -> None:
     story = serving("a", "b")
     story.tell(DeviceLost("b", "gone"), *ready("2", "a"), RequestArrived(1, "cat"))
-    assert story.tell(DeviceConnected("b")) == [StartDeployment("3", CAT, ("a", "b"))]
+    assert story.tell(DeviceConnected("b", at=LATER)) == [StartDeployment("3", CAT, ("a", "b"))]
     assert story.tell(RequestArrived(2, "cat")) == [StartRequest(2, "2")]
     assert story.tell(*ready("3", "a", "b")) == []
     assert story.tell(RequestArrived(3, "cat")) == [StartRequest(3, "3")]
@@ -203,7 +203,7 @@ def test_a_returning_device_is_planned_in_while_the_others_go_on() -> None:
 def test_a_device_that_takes_no_part_may_go_and_come() -> None:
     story = serving("a", "b", on=("a",))
     story.tell(RequestArrived(1, "cat"))
-    assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b")) == []
+    assert story.tell(DeviceLost("b", "gone"), DeviceConnected("b", at=LATER)) == []
 
 
 def test_when_the_last_device_is_lost_waiting_requests_fail_at_once() -> None:
@@ -213,7 +213,7 @@ def test_when_the_last_device_is_lost_waiting_requests_fail_at_once() -> None:
     assert told[0] == AbandonDeployment("2")
     assert isinstance(told[1], FailRequest)
     assert story.model() == (ModelState.WAITING, "no device is connected")
-    assert story.tell(DeviceConnected("a")) == [StartDeployment("3", CAT, ("a",))]
+    assert story.tell(DeviceConnected("a", at=LATER)) == [StartDeployment("3", CAT, ("a",))]
 
 
 def test_a_device_lost_while_a_model_is_deployed_restarts_the_deployment() -> None:
@@ -234,7 +234,7 @@ def test_a_device_that_joins_does_not_disturb_a_deployment_under_way() -> None:
 
 def test_a_failed_attempt_at_a_better_plan_leaves_the_old_oneserving() -> None:
     story = serving("a", "b")
-    story.tell(DeviceLost("b", "gone"), *ready("2", "a"), DeviceConnected("b"))
+    story.tell(DeviceLost("b", "gone"), *ready("2", "a"), DeviceConnected("b", at=LATER))
     assert story.tell(DeploymentFailed("3", Failure(ErrorCode.OUT_OF_MEMORY, "no"))) == []
     assert story.tell(RequestArrived(1, "cat")) == [StartRequest(1, "2")]
 
@@ -242,7 +242,7 @@ def test_a_failed_attempt_at_a_better_plan_leaves_the_old_oneserving() -> None:
 def test_requests_of_replaced_deployments_are_run_again_too() -> None:
     story = serving("a", "b")
     story.tell(DeviceLost("b", "gone"), *ready("2", "a"), RequestArrived(1, "cat"))
-    story.tell(DeviceConnected("b"), *ready("3", "b"))
+    story.tell(DeviceConnected("b", at=LATER), *ready("3", "b"))
     told = story.tell(DeviceLost("a", "gone"))
     assert told == [HoldRequest(1), Undeploy("2", ()), StartRequest(1, "3")]
 
@@ -273,7 +273,7 @@ def test_a_device_that_is_shutting_down_finishes_its_requests_and_gets_no_new_on
     assert story.tell(*ready("2", "a")) == [StartRequest(2, "2")]
     assert story.tell(RequestEnded(1, succeeded=True)) == [Undeploy("1", ("a",))]
     assert story.tell(DeviceLost("b", "gone")) == []
-    assert story.tell(DeviceConnected("b")) == [StartDeployment("3", CAT, ("a", "b"))]
+    assert story.tell(DeviceConnected("b", at=LATER)) == [StartDeployment("3", CAT, ("a", "b"))]
 
 
 def test_what_a_device_that_was_leaving_did_not_finish_is_run_again() -> None:

@@ -34,7 +34,7 @@ from flexpie.master.interface import Interface
 from flexpie.master.readiness import failure_of
 from flexpie.master.records import ModelState
 from flexpie.wire.framing import Failure
-from tests.unit.master.story import Story, ready
+from tests.unit.master.story import LATER, Story, ready
 
 BERT = ModelEntry("bert", Path("/models/bert.onnx"), ({"ids": (1, 64)}, {"ids": (1, 128), "mask": (1, 128)}))
 SMALL, LARGE = 0, 1
@@ -114,7 +114,7 @@ def test_every_profile_is_planned_again_and_their_requests_wait() -> None:
 def test_every_profile_is_planned_again_when_a_device_joins() -> None:
     story = _serving()
     story.tell(DeviceLost("b", "gone"), *ready("3", "a"), *ready("4", "a"))
-    assert story.tell(DeviceConnected("b")) == [_start("5", "a", "b")]
+    assert story.tell(DeviceConnected("b", at=LATER)) == [_start("5", "a", "b")]
     assert story.tell(RequestArrived(1, "bert", SMALL)) == [StartRequest(1, "3")]
     assert story.tell(*ready("5", "a", "b")) == [_start("6", "a", "b", profile=LARGE)], "3 has a request"
     assert story.tell(*ready("6", "a", "b")) == [Undeploy("4", ("a",))]
@@ -128,7 +128,7 @@ def test_a_profile_that_fails_leaves_the_others() -> None:
     assert story.tell(DeploymentFailed("2", failure)) == []
     model = story.state.models["bert"]
     assert story.model("bert") == (ModelState.FAILED, "It needs more.")
-    assert failure_of(model, story.state.members) == failure
+    assert failure_of(model, story.state.members, story.state.links) == failure
     assert not model.ready
     assert story.tell(RequestArrived(1, "bert", SMALL)) == [StartRequest(1, "1")]
     assert story.failures(RequestArrived(2, "bert", LARGE)) == [(2, ErrorCode.MODEL_NOT_READY)]

@@ -11,31 +11,40 @@ from flexpie.core.errors import ErrorCode
 from flexpie.master.events import (
     AbandonDeployment,
     DeploymentFailed,
+    DeploymentPlanned,
+    DeploymentReady,
     DeviceAnswered,
     DeviceConnected,
     DeviceLeft,
     DeviceLost,
+    DeviceSettled,
     Event,
     FailRequest,
     HoldRequest,
     Instruction,
+    LinkChecked,
     ModelRequested,
     PauseEnded,
+    PeersReported,
+    PlanSummary,
     Probe,
     RequestArrived,
     RequestDisturbed,
     RequestEnded,
     RetryDue,
+    ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
+    ScheduleSettling,
     StartDeployment,
     StartRequest,
 )
 from flexpie.master.records import DeviceState
 from flexpie.wire.framing import Failure
-from tests.unit.master.story import CAT, DOG, Story, ready
+from tests.unit.master.story import CAT, DOG, Story
 
 DEVICES = ("a", "b", "c")
+EVENTS = ("ask", "ask", "answer", "disturb", "lose", "connect", "leave", "report", "build", "fail", "due")
 BROKEN = Failure(ErrorCode.DEVICE_UNREACHABLE, "A link broke.")
 
 
@@ -50,8 +59,12 @@ class World:
         self.held: set[int] = set()
         self.ended: list[int] = []
         self.building: StartDeployment | None = None
+        self.planned = False
         self.due: list[Event] = []
         """What timers and probes will say."""
+        self.now = 0.0
+        self.healed = False
+        """Whether links that are checked from now on work."""
         self.numbers = iter(range(1, 10**6))
         self.tell(ModelRequested(CAT, kept=True), ModelRequested(DOG, kept=True), *map(DeviceConnected, DEVICES))
 
@@ -63,7 +76,7 @@ class World:
         match instruction:
             case StartDeployment():
                 assert self.building is None
-                self.building = instruction
+                self.building, self.planned = instruction, False
             case AbandonDeployment():
                 self.building = None
             case StartRequest(request, deployment):
@@ -78,6 +91,10 @@ class World:
                 self.end(request)
             case Probe(device):
                 self.due.append(DeviceAnswered(device))
+            case ScheduleSettling(device, connection):
+                self.due.append(DeviceSettled(device, connection))
+            case ScheduleLinkCheck(link):
+                self.due.append(LinkChecked(link, works=self.healed or self.random.random() < 0.5))
             case ScheduleRetry(model, _, profile):
                 self.due.append(RetryDue(model, profile))
             case SchedulePause(deployment):
@@ -103,11 +120,14 @@ class World:
                 request = self.random.choice(sorted(self.running))
                 self.tell(RequestDisturbed(request, self.running[request], BROKEN))
             case "lose":
-                self.tell(DeviceLost(device, "gone"))
+                self.tell(DeviceLost(device, "gone", self.time()))
             case "leave" if states[device] is DeviceState.CONNECTED:
                 self.tell(DeviceLeft(device))
             case "connect" if states[device] is DeviceState.UNREACHABLE:
-                self.tell(DeviceConnected(device))
+                self.tell(DeviceConnected(device, at=self.time()))
+            case "report":
+                others = [name for name in DEVICES if name != device]
+                self.tell(PeersReported(device, frozenset(self.random.sample(others, self.random.randint(0, 2)))))
             case "build" if self.building:
                 self.build()
             case "fail" if self.building:
@@ -115,6 +135,10 @@ class World:
                 self.tell(DeploymentFailed(deployment, BROKEN))
             case "due" if self.due:
                 self.tell(self.due.pop(self.random.randrange(len(self.due))))
+
+    def time(self) -> float:
+        self.now += self.random.choice((0.1, 1.0, 100.0))
+        return self.now
 
     def ask(self) -> None:
         request = next(self.numbers)
@@ -127,10 +151,18 @@ class World:
         self.tell(RequestEnded(request, succeeded=True))
 
     def build(self) -> None:
-        assert self.building is not None
-        start, self.building = self.building, None
-        count = self.random.randint(1, len(start.devices))
-        self.tell(*ready(start.deployment, *self.random.sample(start.devices, count)))
+        """The deployment under way comes one step further."""
+        start = self.building
+        assert start is not None
+        if self.planned:
+            self.building = None
+            self.tell(DeploymentReady(start.deployment))
+            return
+        self.planned = True
+        devices = self.random.sample(start.devices, self.random.randint(1, len(start.devices)))
+        pairs = [(source, end) for source in devices for end in devices if source != end]
+        links = frozenset(pair for pair in pairs if pair not in start.missing and self.random.random() < 0.7)
+        self.tell(DeploymentPlanned(start.deployment, PlanSummary(tuple(devices), links=links)))
 
 
 @given(st.integers(0, 2**32), st.integers(10, 150))
@@ -138,6 +170,7 @@ def test_every_request_ends_exactly_once(seed: int, steps: int) -> None:
     world = World(random.Random(seed))
     for _ in range(steps):
         world.step()
+    world.healed = True
     for _ in range(400):  # from now on nothing breaks any more
         if world.building:
             world.build()

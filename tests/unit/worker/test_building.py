@@ -16,6 +16,7 @@ from flexpie.worker.building import Builder
 from flexpie.worker.deployment import Deployment
 from flexpie.worker.engine import OnnxRuntimeEngine
 from flexpie.worker.events import DeploymentBuilt, Event
+from flexpie.worker.peer_watch import PeerWatches
 from flexpie.worker.store import Store
 from tests.integration.master_models import endless_loop
 from tests.worker_programs import ref
@@ -43,7 +44,7 @@ def test_warming_an_endless_loop_is_given_up(tmp_path: Path, monkeypatch: pytest
 
     async def build() -> None:
         built: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-        builder = Builder(store, OnnxRuntimeEngine(), [], built.set_result)
+        builder = Builder(store, OnnxRuntimeEngine(), [], PeerWatches([]), built.set_result)
         resources = builder.start(_deployment(model), {})
         assert await asyncio.wait_for(built, 30) == DeploymentBuilt("d")
         (y,) = resources.sessions[0].run([np.ones(4, np.float32), np.array(True)])

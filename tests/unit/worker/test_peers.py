@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.heartbeat import Heartbeat
 from flexpie.wire.framing import Data, Failure, encode_frame
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
@@ -21,8 +22,10 @@ from flexpie.wire.limits import (
     server_options,
 )
 from flexpie.wire.status import abort
+from flexpie.wire.v1 import peer_pb2
 from flexpie.worker import peers
 from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
+from flexpie.worker.peer_watch import PeerWatches
 from flexpie.worker.peers import Peer, PeerLink
 
 LOST = PeerLost("d", 1, receiving=False)
@@ -37,12 +40,15 @@ class PeerServer:
         self.refusal: FlexPieError | None = None
         self.ends: asyncio.Queue[str] = asyncio.Queue()
         """How each stream is to end: "in order" or "abruptly"."""
+        self.silent = False
+        """Whether its heart stands still."""
 
     async def __aenter__(self) -> PeerServer:
         self._server = grpc.aio.server(options=server_options())
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._exchange)
+        handlers = {"Exchange": handler, "Beat": self._beat_handler()}
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", {"Exchange": handler}),)
+            (grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", handlers),)
         )
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
@@ -50,6 +56,21 @@ class PeerServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._server.stop(None)
+
+    def _beat_handler(self) -> Any:
+        async def beat(
+            request: peer_pb2.BeatRequest, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[peer_pb2.BeatReply]:
+            while True:
+                if not self.silent:
+                    yield peer_pb2.BeatReply()
+                await asyncio.sleep(request.interval_milliseconds / 1000)
+
+        return grpc.unary_stream_rpc_method_handler(
+            beat,
+            request_deserializer=peer_pb2.BeatRequest.FromString,
+            response_serializer=peer_pb2.BeatReply.SerializeToString,
+        )
 
     async def _exchange(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if self.refusal is not None:
@@ -63,9 +84,12 @@ class PeerServer:
 class Scene:
     """A link with its server and what it reported."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, dead_after_seconds: float = 10.0) -> None:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.link = PeerLink(Peer("d", 0, 1, "bert", address), channel_options(), self.events.put_nowait)
+        self.watches = PeerWatches(channel_options())
+        self.watches.heartbeat = Heartbeat(dead_after_seconds)
+        peer = Peer("d", 0, 1, "bert", address)
+        self.link = PeerLink(peer, channel_options(), self.watches, self.events.put_nowait)
 
     async def open_again(self) -> None:
         """Return when the link takes messages."""
@@ -76,16 +100,17 @@ class Scene:
             await asyncio.sleep(0.005)
 
 
-def run(scenario: Callable[[PeerServer, Scene], Coroutine[Any, Any, None]]) -> None:
+def run(scenario: Callable[[PeerServer, Scene], Coroutine[Any, Any, None]], dead_after_seconds: float = 10.0) -> None:
     """Run a scenario with a server and a link to it."""
 
     async def bounded() -> None:
         async with PeerServer() as server:
-            scene = Scene(server.address)
+            scene = Scene(server.address, dead_after_seconds)
             try:
                 await asyncio.wait_for(scenario(server, scene), 30)
             finally:
                 await scene.link.close()
+                await scene.watches.close()
 
     asyncio.run(bounded())
 
@@ -169,3 +194,19 @@ def test_opening_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
         await absent.link.close()
 
     run(scenario)
+
+
+def test_a_peer_that_says_nothing_is_given_up_and_taken_back() -> None:
+    async def scenario(server: PeerServer, scene: Scene) -> None:
+        await scene.link.opened()
+        server.silent = True
+        assert await scene.events.get() == PeerLost("d", 1, receiving=False)
+        with pytest.raises(FlexPieError, match="cannot be reached"):
+            scene.link.send(MESSAGE)
+        assert scene.watches.unreachable == [server.address]
+        assert not await scene.watches.check(server.address)
+        server.silent = False
+        await scene.open_again()
+        assert await scene.watches.check(server.address)
+
+    run(scenario, dead_after_seconds=0.5)
