@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +31,24 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 @click.option("--top", default=5, show_default=True, help="Largest values to show of each output.")
 @click.option("--plain", is_flag=True, help="Scale pictures to 0..1 only, without ImageNet's mean and deviation.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds until giving up.")
+@click.option(
+    "--trace",
+    "trace_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what each device did when, as a timeline for ui.perfetto.dev or chrome://tracing.",
+)
 @json_option
 @reporting
 def infer(
     model: str, inputs: tuple[str, ...], address: str, output: Path | None, top: int, plain: bool, timeout: float,
-    as_json: bool,
+    trace_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run MODEL once. Inputs are .npy or .npz files, or pictures where the model takes an image.
 
     NAME= may be left away when the model has one input.
     """
     from flexpie.client import Client
+    from flexpie.client.timelines import timeline
 
     with Client(address) as client:
         info = client.model(model)
@@ -49,9 +58,12 @@ def infer(
             if twice := feeds.keys() & found.keys():
                 raise FlexPieError(ErrorCode.INVALID_INPUT, f"The input {min(twice)} is given twice, by {item} too.")
             feeds.update(found)
-        start = time.perf_counter()
-        outputs = client.infer(model, feeds, timeout=timeout)
-        seconds = time.perf_counter() - start
+        with client.trace(model, timeout) if trace_path is not None else nullcontext() as traces:
+            start = time.perf_counter()
+            outputs = client.infer(model, feeds, timeout=timeout)
+            seconds = time.perf_counter() - start
+            if trace_path is not None and traces is not None:
+                trace_path.write_text(json.dumps(timeline(next(traces))), encoding="utf-8")
     if output is not None:
         _save(output, outputs)
     if as_json:

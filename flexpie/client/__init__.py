@@ -14,8 +14,10 @@ from flexpie.client.types import (
     MasterStatus,
     ModelInfo,
     ProfileInfo,
+    RequestTrace,
     SegmentInfo,
     TensorInfo,
+    TraceSpan,
 )
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "MasterStatus",
     "ModelInfo",
     "ProfileInfo",
+    "RequestTrace",
     "SegmentInfo",
     "TensorInfo",
+    "TraceSpan",
 ]

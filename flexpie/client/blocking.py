@@ -17,8 +17,11 @@ from flexpie.client.types import (
     LoadProgress,
     MasterStatus,
     ModelInfo,
+    RequestTrace,
+    TraceSpan,
     model_from_proto,
     progress_from_proto,
+    spans_from_proto,
     status_from_proto,
 )
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -126,6 +129,33 @@ class Client:
         """Serve a model no longer; its requests in flight finish. Raises ``MODEL_NOT_FOUND``."""
         with self._errors(self._timeout):
             self._master.Unload(master_pb2.UnloadRequest(name=name), timeout=self._timeout)
+
+    @contextmanager
+    def trace(self, model: str, timeout: float | None = None) -> Iterator[Iterator[RequestTrace]]:
+        """Record what the devices do for a model's requests while the block runs.
+
+        Yields an iterator that has a trace of each request that was answered since, once all devices have told it.
+        Raises FlexPieError: MODEL_NOT_FOUND, MODEL_NOT_READY, DEVICE_UNREACHABLE, DEADLINE_EXCEEDED.
+        """
+        seconds = self._timeout if timeout is None else timeout
+        call = self._master.TraceModel(master_pb2.TraceModelRequest(name=model), timeout=seconds)
+        try:
+            with self._errors(seconds):
+                devices = frozenset(next(call).devices)  # from here on all of them record
+            yield self._traces(call, devices, seconds)
+        finally:
+            call.cancel()
+
+    def _traces(
+        self, replies: Iterator[master_pb2.TraceModelReply], devices: frozenset[str], seconds: float
+    ) -> Iterator[RequestTrace]:
+        parts: dict[int, dict[str, tuple[TraceSpan, ...]]] = {}
+        with self._errors(seconds):
+            for reply in replies:
+                number = reply.trace.request_id
+                parts.setdefault(number, {})[reply.device] = spans_from_proto(reply.trace)
+                if parts[number].keys() == devices:
+                    yield RequestTrace(number, parts.pop(number))
 
     def close(self) -> None:
         """End the connection."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flexpie.wire.v1 import master_pb2
+from flexpie.wire.v1 import master_pb2, trace_pb2
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,30 @@ class LoadProgress:
     """How many there are."""
 
 
+@dataclass(frozen=True)
+class TraceSpan:
+    """Something that a device did for a request."""
+
+    activity: str
+    """"computing", "assembling", "sending" or "receiving"."""
+    what: str
+    """The segment that was computed, the tensor that was assembled, or the number of the exchange."""
+    start: float
+    """Seconds of the device's monotonic clock: comparable between devices on one machine only."""
+    stop: float
+    payload_bytes: int
+    """Of a message."""
+
+
+@dataclass(frozen=True)
+class RequestTrace:
+    """What the devices did for one request."""
+
+    request_id: int
+    spans: Mapping[str, tuple[TraceSpan, ...]]
+    """By device, in the order in which they ended."""
+
+
 def model_from_proto(message: master_pb2.ModelInfo) -> ModelInfo:
     """A model and how it is served."""
     profiles = tuple(map(_profile_from_proto, message.profiles)) or (_profile_from_proto(message),)
@@ -229,3 +253,10 @@ def _segment_from_proto(message: master_pb2.SegmentInfo) -> SegmentInfo:
 
 def _device_from_proto(message: master_pb2.DeviceInfo) -> DeviceInfo:
     return DeviceInfo(message.name, message.address, message.state, message.reason, message.worker_id, message.version)
+
+
+def spans_from_proto(message: trace_pb2.RequestTrace) -> tuple[TraceSpan, ...]:
+    """What one device did."""
+    return tuple(
+        TraceSpan(span.activity, span.what, span.start, span.stop, span.payload_bytes) for span in message.spans
+    )

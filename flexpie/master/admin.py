@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ from flexpie.master.cluster_file import MAX_PROFILES, NAME_RULE, ModelEntry, Sha
 from flexpie.master.master import Master
 from flexpie.master.readiness import failure_of
 from flexpie.master.records import ModelRecord, ModelState
+from flexpie.master.tracing import model_traces
 from flexpie.master.uploads import MAX_UPLOAD_BYTES, Upload
 from flexpie.master.views import models_to_proto, progress_to_proto, status_to_proto
 from flexpie.wire.status import errors_as_status
@@ -95,6 +97,14 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
         """Devices, models and counters."""
         async with errors_as_status(context):
             return status_to_proto(self._master, time.monotonic() - self._started_at)
+
+    async def TraceModel(
+        self, request: master_pb2.TraceModelRequest, context: Context
+    ) -> AsyncIterator[master_pb2.TraceModelReply]:
+        """What devices do for a model's requests while the call lasts."""
+        async with errors_as_status(context), aclosing(model_traces(self._master, request.name)) as replies:
+            async for reply in replies:
+                yield reply
 
 
 async def next_progress(

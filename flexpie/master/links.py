@@ -7,7 +7,7 @@ import contextlib
 import enum
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ from flexpie.wire.codec import blob_to_proto
 from flexpie.wire.framing import Buffer, Frame, decode_frame
 from flexpie.wire.outbox import Outbox
 from flexpie.wire.status import error_from_rpc
-from flexpie.wire.v1 import peer_pb2, program_pb2, worker_pb2
+from flexpie.wire.v1 import peer_pb2, program_pb2, trace_pb2, worker_pb2
 from flexpie.wire.v1.worker_pb2_grpc import WorkerServiceStub
 
 HANDSHAKE_SECONDS = 5.0
@@ -179,6 +179,17 @@ class WorkerLink:
         timeout = 2 * self._heartbeat.dead_after_seconds
         reply: worker_pb2.CheckPeerReply = await session.call(session.stub.CheckPeer(request, timeout=timeout))
         return reply.reachable
+
+    async def traces(self, deployment: str) -> AsyncGenerator[trace_pb2.RequestTrace, None]:
+        """What the worker does for a deployment's requests, until this is closed; the first one is empty, and says
+        that it records."""
+        session = self._connected()
+        call = session.stub.Trace(worker_pb2.TraceRequest(deployment_id=deployment))
+        try:
+            while isinstance(trace := await session.call(call.read()), trace_pb2.RequestTrace):
+                yield trace
+        finally:
+            call.cancel()
 
     def _connected(self) -> _Session:
         if self._session is None:

@@ -31,6 +31,7 @@ from flexpie.worker.events import (
     Execute,
     ExecutionFailed,
     FailureArrived,
+    FrameArrived,
     FreeDeployment,
     Instruction,
     Leave,
@@ -49,6 +50,7 @@ from flexpie.worker.execution import ValueTable
 from flexpie.worker.peer_watch import PeerWatches
 from flexpie.worker.state import WorkerState
 from flexpie.worker.store import Store
+from flexpie.worker.tracing import Tracer, clock
 
 JOIN_SECONDS = 5.0
 """How long the compute thread may take to end its batch when the worker leaves."""
@@ -66,6 +68,7 @@ class WorkerNode:
         """Set when a draining worker has nothing more to do."""
         self.resources: dict[str, Resources] = {}
         """By deployment."""
+        self.tracer = Tracer()
         self._loop = asyncio.get_running_loop()
         self.peers = PeerWatches(options)
         """Whether other workers are there."""
@@ -86,6 +89,8 @@ class WorkerNode:
 
     def handle(self, event: Event) -> None:
         """Take in an event and carry out what follows. Events that arise meanwhile wait for their turn."""
+        if self.tracer.active and isinstance(event, FrameArrived):
+            self.tracer.frame_arrived(event)
         self._events.append(event)
         if self._handling:
             return
@@ -196,7 +201,8 @@ class WorkerNode:
         resources = self.resources[batch.key.deployment_id]
         table = self._tables.get(batch.key)
         if table is None:
-            table = self._tables[batch.key] = ValueTable(resources.program)
+            traced = self.tracer.table(batch.key, resources.program) if self.tracer.active else None
+            table = self._tables[batch.key] = traced or ValueTable(resources.program)
         self._compute.submit(_job(batch, table, resources.sessions, self._loop.time))
 
     def _send_frame(self, order: SendFrame) -> None:
@@ -212,13 +218,17 @@ class WorkerNode:
     def _send(self, order: SendFrame) -> None:
         resources = self.resources[order.key.deployment_id]
         content = Data(order.exchange, resources.program.device)
+        start = clock() if self.tracer.active else 0.0
         parts = self._cut(order.key, order.parts)
         message = encode_frame(*order.key, self._timeout(order.deadline), content, parts)
         if order.destination == MASTER:
             self._master_of(order.key.deployment_id).put(message)
         else:
             resources.links[order.destination].send(message)
-        resources.bytes_sent += sum(map(len, parts))
+        nbytes = sum(map(len, parts))
+        resources.bytes_sent += nbytes
+        if self.tracer.active:
+            self.tracer.sent(order, start, nbytes)
 
     def _cut(self, key: RequestKey, parts: Sequence[Part]) -> list[memoryview]:
         table = self._tables.get(key)
@@ -240,6 +250,8 @@ class WorkerNode:
         table = self._tables.pop(key, None)
         if table is not None:
             table.discard()
+        if self.tracer.active:
+            self.tracer.ended(key, outcome is Outcome.FINISHED)
         level = {Outcome.FINISHED: logging.DEBUG, Outcome.CANCELLED: logging.INFO}.get(outcome, logging.WARNING)
         _log.log(level, "request %s %s%s", outcome.value, key, f": {reason}" if reason else "")
 

@@ -19,7 +19,7 @@ from flexpie.core.program import BlobRef
 from flexpie.wire.codec import blob_from_proto, program_from_proto
 from flexpie.wire.limits import PROTOCOL
 from flexpie.wire.status import errors_as_status
-from flexpie.wire.v1 import worker_pb2, worker_pb2_grpc
+from flexpie.wire.v1 import trace_pb2, worker_pb2, worker_pb2_grpc
 from flexpie.worker.deployment import Deployment
 from flexpie.worker.engine import ENGINE_VERSION
 from flexpie.worker.events import DeploymentsClaimed, DeployRequested, UndeployRequested
@@ -129,6 +129,16 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
     async def CheckPeer(self, request: worker_pb2.CheckPeerRequest, context: _Context) -> worker_pb2.CheckPeerReply:
         return worker_pb2.CheckPeerReply(reachable=await self._node.peers.check(request.address))
+
+    async def Trace(self, request: worker_pb2.TraceRequest, context: _Context) -> AsyncIterator[trace_pb2.RequestTrace]:
+        async with errors_as_status(context):
+            if request.deployment_id not in self._node.state.deployments:
+                what = f"This worker does not have the deployment {request.deployment_id}."
+                raise FlexPieError(ErrorCode.MODEL_NOT_READY, what)
+            with self._node.tracer.listening(request.deployment_id) as traces:
+                yield trace_pb2.RequestTrace()
+                while True:
+                    yield await traces.get()
 
     def _deployment_status(self, deployment: Deployment) -> worker_pb2.DeploymentStatus:
         resources = self._node.resources.get(deployment.deployment_id)

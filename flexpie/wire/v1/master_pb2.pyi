@@ -1,3 +1,4 @@
+from flexpie.wire.v1 import trace_pb2 as _trace_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -5,6 +6,22 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class TraceModelRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class TraceModelReply(_message.Message):
+    __slots__ = ("devices", "device", "trace")
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    device: str
+    trace: _trace_pb2.RequestTrace
+    def __init__(self, devices: _Optional[_Iterable[str]] = ..., device: _Optional[str] = ..., trace: _Optional[_Union[_trace_pb2.RequestTrace, _Mapping]] = ...) -> None: ...
 
 class Shape(_message.Message):
     __slots__ = ("dims",)

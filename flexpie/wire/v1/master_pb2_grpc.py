@@ -54,6 +54,11 @@ class MasterServiceStub:
                 request_serializer=flexpie_dot_wire_dot_v1_dot_master__pb2.MasterStatusRequest.SerializeToString,
                 response_deserializer=flexpie_dot_wire_dot_v1_dot_master__pb2.MasterStatusReply.FromString,
                 _registered_method=True)
+        self.TraceModel = channel.unary_stream(
+                '/flexpie.wire.v1.MasterService/TraceModel',
+                request_serializer=flexpie_dot_wire_dot_v1_dot_master__pb2.TraceModelRequest.SerializeToString,
+                response_deserializer=flexpie_dot_wire_dot_v1_dot_master__pb2.TraceModelReply.FromString,
+                _registered_method=True)
 
 
 class MasterServiceServicer:
@@ -85,6 +90,14 @@ class MasterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TraceModel(self, request, context):
+        """Records what devices do for a model's requests while the call lasts. The first answer names the devices: from then
+        on all of them record. Then one for each request and device. Of a model with several profiles: of the first one's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MasterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +120,11 @@ def add_MasterServiceServicer_to_server(servicer, server):
                     servicer.MasterStatus,
                     request_deserializer=flexpie_dot_wire_dot_v1_dot_master__pb2.MasterStatusRequest.FromString,
                     response_serializer=flexpie_dot_wire_dot_v1_dot_master__pb2.MasterStatusReply.SerializeToString,
+            ),
+            'TraceModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.TraceModel,
+                    request_deserializer=flexpie_dot_wire_dot_v1_dot_master__pb2.TraceModelRequest.FromString,
+                    response_serializer=flexpie_dot_wire_dot_v1_dot_master__pb2.TraceModelReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -217,6 +235,33 @@ class MasterService:
             '/flexpie.wire.v1.MasterService/MasterStatus',
             flexpie_dot_wire_dot_v1_dot_master__pb2.MasterStatusRequest.SerializeToString,
             flexpie_dot_wire_dot_v1_dot_master__pb2.MasterStatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/flexpie.wire.v1.MasterService/TraceModel',
+            flexpie_dot_wire_dot_v1_dot_master__pb2.TraceModelRequest.SerializeToString,
+            flexpie_dot_wire_dot_v1_dot_master__pb2.TraceModelReply.FromString,
             options,
             channel_credentials,
             insecure,

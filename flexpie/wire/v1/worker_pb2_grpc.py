@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from flexpie.wire.v1 import trace_pb2 as flexpie_dot_wire_dot_v1_dot_trace__pb2
 from flexpie.wire.v1 import worker_pb2 as flexpie_dot_wire_dot_v1_dot_worker__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
@@ -69,6 +70,11 @@ class WorkerServiceStub:
                 request_serializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerRequest.SerializeToString,
                 response_deserializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerReply.FromString,
                 _registered_method=True)
+        self.Trace = channel.unary_stream(
+                '/flexpie.wire.v1.WorkerService/Trace',
+                request_serializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.TraceRequest.SerializeToString,
+                response_deserializer=flexpie_dot_wire_dot_v1_dot_trace__pb2.RequestTrace.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -123,6 +129,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Trace(self, request, context):
+        """Records what the worker does for a deployment's requests while the call lasts. The first answer is empty: from then
+        on it records. Then one for each request that has finished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +174,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.CheckPeer,
                     request_deserializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerRequest.FromString,
                     response_serializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerReply.SerializeToString,
+            ),
+            'Trace': grpc.unary_stream_rpc_method_handler(
+                    servicer.Trace,
+                    request_deserializer=flexpie_dot_wire_dot_v1_dot_worker__pb2.TraceRequest.FromString,
+                    response_serializer=flexpie_dot_wire_dot_v1_dot_trace__pb2.RequestTrace.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +370,33 @@ class WorkerService:
             '/flexpie.wire.v1.WorkerService/CheckPeer',
             flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerRequest.SerializeToString,
             flexpie_dot_wire_dot_v1_dot_worker__pb2.CheckPeerReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/flexpie.wire.v1.WorkerService/Trace',
+            flexpie_dot_wire_dot_v1_dot_worker__pb2.TraceRequest.SerializeToString,
+            flexpie_dot_wire_dot_v1_dot_trace__pb2.RequestTrace.FromString,
             options,
             channel_credentials,
             insecure,
