@@ -15,6 +15,7 @@ import numpy.typing as npt
 from flexpie.client import messages
 from flexpie.client.blocking import find_model
 from flexpie.client.messages import Array, Shapes
+from flexpie.client.retrying import Retries
 from flexpie.client.types import (
     LoadProgress,
     MasterStatus,
@@ -34,14 +35,22 @@ class AsyncClient:
     """A connection to a running master, for one event loop; the twin of `flexpie.Client`."""
 
     def __init__(
-        self, address: str = messages.DEFAULT_ADDRESS, *, timeout: float = messages.DEFAULT_TIMEOUT_SECONDS
+        self,
+        address: str = messages.DEFAULT_ADDRESS,
+        *,
+        timeout: float = messages.DEFAULT_TIMEOUT_SECONDS,
+        retry: bool = True,
     ) -> None:
-        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is
-        used. Raises ``INVALID_ARGUMENT`` for another `address`.
+        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. With `retry` a request
+        whose failure may pass is sent again until its deadline: the master is overloaded, or was there and is on its
+        way back. Connects when it is used. Raises ``INVALID_ARGUMENT`` for another `address`.
         """
         messages.check_address(address)
         self.address = address
         self._timeout = timeout
+        self._retry = retry
+        self._reached = False
+        """Whether the master has ever answered."""
         self._channel = grpc.aio.insecure_channel(address, options=messages.channel_options())
         self._inference = OpenInferenceStub(self._channel)
         self._master = MasterServiceStub(self._channel)
@@ -52,8 +61,19 @@ class AsyncClient:
         """See `flexpie.Client.infer`. A cancelled call is cancelled on every worker."""
         request = messages.infer_request(model, inputs)
         seconds = self._timeout if timeout is None else timeout
-        with self._errors(seconds):
-            return messages.infer_outputs(await self._inference.ModelInfer(request, timeout=seconds))
+        loop = asyncio.get_running_loop()
+        deadline, left = loop.time() + seconds, seconds
+        retries = Retries(deadline, self._reached)
+        while True:
+            try:
+                with self._errors(seconds):
+                    return messages.infer_outputs(await self._inference.ModelInfer(request, timeout=left))
+            except FlexPieError as error:
+                pause = retries.pause_after(error, loop.time())
+                if pause is None or not self._retry:
+                    raise
+            await asyncio.sleep(pause)
+            left = deadline - loop.time()
 
     async def models(self) -> list[ModelInfo]:
         """See `flexpie.Client.models`."""
@@ -135,8 +155,11 @@ class AsyncClient:
     def _errors(self, timeout: float | None) -> Iterator[None]:
         try:
             yield
+            self._reached = True
         except grpc.RpcError as error:
-            raise messages.call_error(error, self.address, timeout) from error
+            found = messages.call_error(error, self.address, timeout)
+            self._reached = self._reached or found.code is not ErrorCode.DEVICE_UNREACHABLE
+            raise found from error
 
 
 async def _read_in_thread(

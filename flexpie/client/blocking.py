@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from flexpie.client import messages
 from flexpie.client.messages import Array, Shapes
+from flexpie.client.retrying import Retries
 from flexpie.client.types import (
     LoadProgress,
     MasterStatus,
@@ -35,14 +37,22 @@ class Client:
     """A connection to a running master. May be used by several threads at once."""
 
     def __init__(
-        self, address: str = messages.DEFAULT_ADDRESS, *, timeout: float = messages.DEFAULT_TIMEOUT_SECONDS
+        self,
+        address: str = messages.DEFAULT_ADDRESS,
+        *,
+        timeout: float = messages.DEFAULT_TIMEOUT_SECONDS,
+        retry: bool = True,
     ) -> None:
-        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. Connects when it is
-        used. Raises ``INVALID_ARGUMENT`` for another `address`.
+        """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. With `retry` a request
+        whose failure may pass is sent again until its deadline: the master is overloaded, or was there and is on its
+        way back. Connects when it is used. Raises ``INVALID_ARGUMENT`` for another `address`.
         """
         messages.check_address(address)
         self.address = address
         self._timeout = timeout
+        self._retry = retry
+        self._reached = False
+        """Whether the master has ever answered."""
         self._channel = grpc.insecure_channel(address, options=messages.channel_options())
         self._inference = OpenInferenceStub(self._channel)
         self._master = MasterServiceStub(self._channel)
@@ -55,8 +65,18 @@ class Client:
         """
         request = messages.infer_request(model, inputs)
         seconds = self._timeout if timeout is None else timeout
-        with self._errors(seconds):
-            return messages.infer_outputs(self._inference.ModelInfer(request, timeout=seconds))
+        deadline, left = time.monotonic() + seconds, seconds
+        retries = Retries(deadline, self._reached)
+        while True:
+            try:
+                with self._errors(seconds):
+                    return messages.infer_outputs(self._inference.ModelInfer(request, timeout=left))
+            except FlexPieError as error:
+                pause = retries.pause_after(error, time.monotonic())
+                if pause is None or not self._retry:
+                    raise
+            time.sleep(pause)
+            left = deadline - time.monotonic()
 
     def models(self) -> list[ModelInfo]:
         """Every model that the master serves or is about to serve."""
@@ -173,8 +193,11 @@ class Client:
     def _errors(self, timeout: float | None) -> Iterator[None]:
         try:
             yield
+            self._reached = True
         except grpc.RpcError as error:
-            raise messages.call_error(error, self.address, timeout) from error
+            found = messages.call_error(error, self.address, timeout)
+            self._reached = self._reached or found.code is not ErrorCode.DEVICE_UNREACHABLE
+            raise found from error
 
 
 def find_model(name: str, models: list[ModelInfo]) -> ModelInfo:

@@ -36,8 +36,9 @@ LOAD_TIMEOUT_SECONDS = 600.0
 
 
 def channel_options() -> limits.ChannelOptions:
-    """The master bounds what it takes; answers may be as large as they are."""
-    return limits.channel_options(max_message_bytes=-1)
+    """The master bounds what it takes; answers may be as large as they are. One that is back is found soon."""
+    options = dict(limits.channel_options(max_message_bytes=-1))
+    return [*(options | {"grpc.max_reconnect_backoff_ms": 500}).items()]
 
 
 def check_address(address: str) -> None:

@@ -55,14 +55,16 @@ class ErrorCode(enum.Enum):
 class FlexPieError(Exception):
     """A failure with a code, a text that names the cause, and what the user can do about it."""
 
-    def __init__(self, code: ErrorCode, message: str, remedy: str = "") -> None:
+    def __init__(self, code: ErrorCode, message: str, remedy: str = "", *, retry_seconds: float | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.remedy = remedy
+        self.retry_seconds = retry_seconds
+        """After which time the same call may succeed; None where nothing is known about that."""
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
-    def __reduce__(self) -> tuple[type[FlexPieError], tuple[ErrorCode, str, str]]:
-        return type(self), (self.code, self.message, self.remedy)
+    def __reduce__(self) -> tuple[type[FlexPieError], tuple[ErrorCode, str, str], dict[str, float | None]]:
+        return type(self), (self.code, self.message, self.remedy), {"retry_seconds": self.retry_seconds}

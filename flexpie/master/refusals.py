@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from flexpie.core.errors import ErrorCode
 from flexpie.wire.framing import Failure
 
+SOON_SECONDS = 0.2
+"""After which time it is worth while to ask for a model again that is on its way."""
+
 
 def unknown_model(name: str, known: Iterable[str]) -> Failure:
     """No model has this name."""
@@ -18,7 +21,8 @@ def unknown_model(name: str, known: Iterable[str]) -> Failure:
 def not_ready(name: str, state: str, reason: str, *, soon: bool) -> Failure:
     """The model cannot be asked now; `soon` tells whether it is on its way."""
     remedy = "Send the request again when it is ready." if soon else ""
-    return Failure(ErrorCode.MODEL_NOT_READY, f"Model {name} is not ready ({state}): {reason.rstrip('.')}.", remedy)
+    text = f"Model {name} is not ready ({state}): {reason.rstrip('.')}."
+    return Failure(ErrorCode.MODEL_NOT_READY, text, remedy, SOON_SECONDS if soon else None)
 
 
 def unloaded(name: str) -> Failure:

@@ -47,16 +47,18 @@ class Failure:
     code: ErrorCode
     message: str
     remedy: str = ""
+    retry_seconds: float | None = None
+    """See `FlexPieError`; it does not travel in frames."""
 
     @classmethod
     def of(cls, error: FlexPieError) -> Failure:
         """The failure that reports an error."""
-        return cls(error.code, error.message, error.remedy)
+        return cls(error.code, error.message, error.remedy, error.retry_seconds)
 
     @property
     def error(self) -> FlexPieError:
         """The error that the failure reports."""
-        return FlexPieError(self.code, self.message, self.remedy)
+        return FlexPieError(self.code, self.message, self.remedy, retry_seconds=self.retry_seconds)
 
 
 Content = Data | Cancel | Failure

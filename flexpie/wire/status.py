@@ -21,6 +21,11 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 CODE_KEY = "flexpie-error-code"
 REMEDY_KEY = "flexpie-error-remedy-bin"
 """UTF-8, as plain metadata is ASCII only."""
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""After how many milliseconds the call may be tried again; clients of gRPC that have a retry policy go by it too."""
+
+RETRY_SECONDS = {ErrorCode.OVERLOADED: 0.1, ErrorCode.SHUTTING_DOWN: 0.5}
+"""Of errors that pass, where nobody knows better."""
 
 STATUS_OF: dict[ErrorCode, grpc.StatusCode] = {
     ErrorCode.INVALID_MODEL: grpc.StatusCode.INVALID_ARGUMENT,
@@ -75,7 +80,11 @@ _log = logging.getLogger(__name__)
 
 def error_metadata(error: FlexPieError) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata that carries what a status cannot."""
-    return ((CODE_KEY, error.code.value), (REMEDY_KEY, error.remedy.encode()))
+    metadata: list[tuple[str, str | bytes]] = [(CODE_KEY, error.code.value), (REMEDY_KEY, error.remedy.encode())]
+    seconds = RETRY_SECONDS.get(error.code) if error.retry_seconds is None else error.retry_seconds
+    if seconds is not None:
+        metadata.append((PUSHBACK_KEY, str(max(1, round(seconds * 1000)))))
+    return tuple(metadata)
 
 
 def error_from_rpc(error: grpc.RpcError, peer: str) -> FlexPieError:
@@ -86,7 +95,8 @@ def error_from_rpc(error: grpc.RpcError, peer: str) -> FlexPieError:
     if isinstance(code, str) and code in ErrorCode.__members__:
         remedy = metadata.get(REMEDY_KEY, b"")
         text = remedy.decode("utf-8", "replace") if isinstance(remedy, bytes) else remedy
-        return FlexPieError(ErrorCode[code], details.removesuffix(f" {text}"), text)
+        pushback = _pushback_seconds(metadata.get(PUSHBACK_KEY))
+        return FlexPieError(ErrorCode[code], details.removesuffix(f" {text}"), text, retry_seconds=pushback)
     known = _CODE_OF.get(status, ErrorCode.INTERNAL)
     if known is ErrorCode.DEVICE_UNREACHABLE:
         return FlexPieError(
@@ -123,11 +133,17 @@ async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> Async
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: FlexPieError) -> None:
     """End a call with an error; never returns."""
     message, remedy = _shortened(error.message, MAX_MESSAGE_BYTES), _shortened(error.remedy, MAX_REMEDY_BYTES)
-    error = FlexPieError(error.code, message, remedy)
+    error = FlexPieError(error.code, message, remedy, retry_seconds=error.retry_seconds)
     try:
         await context.abort(STATUS_OF[error.code], str(error), error_metadata(error))
     except grpc.aio.InternalError as gone:  # the caller, at this very moment: there is nobody to tell
         raise asyncio.CancelledError from gone
+
+
+def _pushback_seconds(value: str | bytes | None) -> float | None:
+    """As gRPC's own clients read it; a negative number means not to try again."""
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else value or ""
+    return int(text) / 1000 if text.isascii() and text.isdecimal() and len(text) < 8 else None
 
 
 def _shortened(text: str, limit_bytes: int) -> str:

@@ -104,7 +104,7 @@ def test_too_many_requests_are_refused(tmp_path: Path) -> None:
     more = "models: [{path: conv.onnx, scheme: InH}]\n"
     with (
         local_cluster(tmp_path, 2, more, ["--max-requests", "2"]) as cluster,
-        Client(cluster.address, timeout=TIMEOUT) as client,
+        Client(cluster.address, timeout=TIMEOUT, retry=False) as client,
         ThreadPoolExecutor(2) as threads,
     ):
         wait_until(lambda: client.ready("conv"), "conv is ready")
@@ -126,7 +126,7 @@ def test_sigterm_lets_requests_finish_and_takes_no_new_ones(tmp_path: Path) -> N
     models.convolutions(tmp_path / "conv.onnx")
     with (
         local_cluster(tmp_path, 2, "models: [{path: conv.onnx, scheme: InH}]\n") as cluster,
-        Client(cluster.address, timeout=TIMEOUT) as client,
+        Client(cluster.address, timeout=TIMEOUT, retry=False) as client,
         ThreadPoolExecutor(2) as threads,
     ):
         wait_until(lambda: client.ready("conv"), "conv is ready")

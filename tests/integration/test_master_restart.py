@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,11 +28,11 @@ class Site:
         self.cluster = write_cluster_file(folder, {name: item.address for name, item in self.workers.items()}, more)
 
     @contextmanager
-    def master(self) -> Iterator[tuple[Daemon, Client]]:
+    def master(self, port: int = 0) -> Iterator[tuple[Daemon, Client]]:
         """A run of the master."""
         arguments = ["--state-dir", str(self.folder / "state"), "--startup-grace", "30"]
         with (
-            start_master(self.folder, self.cluster, *arguments) as master,
+            start_master(self.folder, self.cluster, *arguments, port=port) as master,
             Client(master.address, timeout=TIMEOUT) as client,
         ):
             yield master, client
@@ -65,6 +67,29 @@ def test_a_killed_master_goes_on_with_what_its_workers_have(site: Site) -> None:
         assert "planned model" not in master.log.removeprefix(before)
         master.kill()
     assert "deployment freed" not in site.workers["a"].log, "the worker built it again"
+
+
+def test_clients_notice_nothing_but_the_time_it_takes(site: Site) -> None:
+    image = {"image": models.random_image()}
+    with site.master() as (master, client):
+        client.load(site.folder / "conv.onnx", scheme="InH")
+        port, expected = master.port, client.infer("conv", image)
+        asked = threading.Semaphore(0)
+
+        def ask(_: int) -> None:
+            asked.release()
+            np.testing.assert_allclose(client.infer("conv", image)["scores"], expected["scores"], atol=1e-4)
+
+        with ThreadPoolExecutor(3) as threads:
+            running = [threads.submit(ask, number) for number in range(30)]
+            for _ in range(10):
+                asked.acquire()
+            master.kill()
+            with site.master(port) as (_, again):
+                for request in running:
+                    request.result(TIMEOUT)
+                assert again.model("conv").pushed_bytes == 0
+                assert again.status().requests_failed == 0
 
 
 def test_a_restarted_worker_builds_it_again_from_its_store(site: Site) -> None:
