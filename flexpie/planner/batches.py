@@ -273,6 +273,7 @@ def _works(graph: LayerGraph, layer: Layer, parts: Sequence[_OperatorParts]) -> 
         traits = fixed_traits(graph, part.operator, part.operator is not layer.operators[0])
         inputs = _shapes(part.needed, part.operator.inputs, graph, first)
         outputs = _shapes(part.produced, part.operator.outputs, graph, first)
+        cuts = {shapes: cut_axes(graph, part.operator, shapes) for shapes in dict.fromkeys(outputs)}
         active = part.active[first].tolist()
         for at, (flops, read, written, weights) in enumerate(amount[first].tolist()):
             if active[at]:
@@ -281,7 +282,7 @@ def _works(graph: LayerGraph, layer: Layer, parts: Sequence[_OperatorParts]) -> 
                     inputs=inputs[at], outputs=outputs[at],
                     kernel=traits.kernel, strides=traits.strides, group=traits.group, linked=traits.linked,
                     dtype=traits.dtype, fed_by=traits.fed_by, read_by=traits.read_by,
-                    cut=cut_axes(graph, part.operator, outputs[at]),
+                    cut=cuts[outputs[at]],
                 ))  # fmt: skip
     return tuple(tuple(works) for works in made), where
 
@@ -327,6 +328,6 @@ def _shapes(
             continue
         rank = len(graph.tensors[name].shape)
         chosen = some[rows]
-        there, shapes = present(chosen).tolist(), lengths(chosen).tolist()
-        columns.append([tuple(s[:rank]) if p else None for p, s in zip(there, shapes, strict=True)])
+        there, shapes = present(chosen).tolist(), lengths(chosen)[:, :rank].tolist()
+        columns.append([tuple(s) if p else None for p, s in zip(there, shapes, strict=True)])
     return list(zip(*columns, strict=True)) if columns else [()] * len(rows)

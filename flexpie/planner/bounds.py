@@ -27,14 +27,16 @@ class Bounds:
     `CostTable.offsets`."""
     onward: Array
     """Least time from the end of a segment that ends with a candidate to the end of all, [candidates of all cuts]."""
+    onward_fresh: Array
+    """The same where that segment has produced all that is live; see `CostTable.fresh`."""
     exchange: tuple[Array, ...]
-    """Per cut: seconds of the main tensor's exchange in front of each segment that begins there, by the candidate with
-    which it was produced, [K, N]; 0 where the cut has no main tensor or the segment does not read it. At the first
-    cut, of everything that is sent, [1, N]."""
+    """Per cut: seconds of the main tensor's exchange in front of a segment, by the candidate with which the tensor was
+    produced and by what the segment reads (`CostTable.reads`), [K, U]; 0 where the cut has no main tensor or it is not
+    read. At the first cut, of everything that is sent, [1, U]."""
 
     def best(self) -> float:
         """No plan is faster than this."""
-        return float(self.onward[0])
+        return float(self.onward_fresh[0])
 
     def by_cut(self) -> tuple[Array, ...]:
         """`onward` of each cut's candidates."""
@@ -42,28 +44,33 @@ class Bounds:
 
     def following(self, position: int) -> Array:
         """The bound behind each segment that begins at a cut, [N]."""
-        found: Array = self.onward[self.table.targets[position]]
-        return found
+        targets = self.table.targets[position]
+        return np.where(self.table.fresh[position], self.onward_fresh[targets], self.onward[targets])
 
 
 def lower_bounds(table: CostTable, segment_seconds: tuple[Array, ...]) -> Bounds:
     """Lower bounds, given what each segment costs without its exchange ([N] per cut)."""
     exchange = tuple(_main_exchange_seconds(table, position) for position in range(len(table.cuts)))
-    costs = [
-        seconds + (segment_seconds[position] - cut.relief_seconds)
-        for position, (cut, seconds) in enumerate(zip(table.cuts, exchange, strict=True))
-    ]
-    return Bounds(table, _arriving(table, costs), _onward(table, costs), exchange)
+    costs = [step_seconds(table, exchange, segment_seconds, position) for position in range(len(table.cuts))]
+    onward = _onward(table, costs)
+    return Bounds(table, _arriving(table, costs), onward, onward, exchange)
+
+
+def step_seconds(table: CostTable, exchange: Sequence[Array], segment_seconds: Sequence[Array], position: int) -> Array:
+    """What each segment that begins at a cut costs at least with its exchange, by the candidate in front, [K, N]."""
+    cut, reads = table.cuts[position], table.reads[position]
+    seconds: Array = exchange[position][:, reads.of_segment] + (segment_seconds[position] - cut.relief_seconds)
+    return seconds
 
 
 def _main_exchange_seconds(table: CostTable, position: int) -> Array:
-    cut = table.cuts[position]
+    cut, needs = table.cuts[position], table.reads[position].needs
     if position == 0:
-        return table.joint_seconds(0, np.repeat(cut.holdings, len(cut.stop), axis=0), cut.needs)[None]
+        return table.joint_seconds(0, np.repeat(cut.holdings, len(needs), axis=0), needs)[None]
     slot = cut.main
     if slot < 0:
-        return np.zeros((max(1, len(cut.candidates)), len(cut.stop)))
-    return table.alone_seconds(position, slot, cut.holdings[:, slot], cut.needs[:, slot])
+        return np.zeros((max(1, len(cut.candidates)), len(needs)))
+    return table.alone_seconds(position, slot, cut.holdings[:, slot], needs[:, slot])
 
 
 def _onward(table: CostTable, costs: list[Array]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,11 @@ from flexpie.core.tensor import Shape
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Work:
-    """One part of an operator as a cost model sees it: shapes and amounts, no names and no places."""
+class Work(NamedTuple):
+    """One part of an operator as a cost model sees it: shapes and amounts, no names and no places.
+
+    A tuple, because thousands are made and hashed for each plan.
+    """
 
     op_type: str
     flops: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -33,8 +34,10 @@ Layout = tuple[Region | None, ...]
 
 NOTHING = -1
 """Stands for a layout (or holding) that is absent."""
-_BLOCK = 1 << 21
-"""Elements of the largest array of bytes that is made at once."""
+_BLOCK = 1 << 17
+"""Elements of the largest array of bytes that is made at once: it stays in a processor's cache."""
+_Intervals = list[tuple[Array, Array]]
+"""Per axis: where regions start and stop, [ends, pairs]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class TensorKind:
 
     def __post_init__(self) -> None:
         self._store = [np.zeros((16, self.ends, len(axis_lengths(self.shape)), 2), dtype=np.int64)]
+        self._columns: list[Array] = [np.zeros((self.ends, len(axis_lengths(self.shape)), 2, 0))]
+        """The same numbers, [ends, axes, 2, layouts]."""
         self._layout_index: dict[bytes, int] = {}
         self._holding_index: dict[HoldingNumbers, int] = {}
         self._hulls: dict[int, int] = {}
@@ -140,6 +145,11 @@ class TensorKind:
         if number == len(self.holdings):
             self.holdings.append(numbers)
         return number
+
+    def held_by_all(self) -> int:
+        """The holding of a tensor that every end has: its exchanges are free."""
+        first, everywhere = self.whole_on((frozenset({0}), frozenset(range(self.ends)))).tolist()
+        return self.holding(first, (everywhere,))
 
     def produced(self, owned: Indices, computed: Indices) -> Indices:
         """The holdings of a tensor of which the devices computed one layout and own another, pair by pair."""
@@ -272,15 +282,17 @@ class TensorKind:
             self._seconds = grown
 
     def nbytes(self, holdings: Indices, needs: Indices) -> Array:
-        """Bytes that travel for each pair of a holding and a need, [len(needs), source, destination]."""
+        """Bytes that travel for each pair of a holding and a need, [len(needs), source, destination].
+
+        Inside, the pairs are the last axis: numpy is slow on short ones.
+        """
         chosen, pairs = np.unique(holdings, return_inverse=True)
         numbers = [self.holdings[number] for number in chosen.tolist()]
         sources = np.array([item.sources for item in numbers], dtype=np.int64)
         used = np.concatenate((sources, needs, [x for item in numbers for x in item.held]))
         axes, volume = self._partial_axes(np.unique(used))
-        boxes = self._boxes[: len(self), :, axes].astype(np.float64)
-        senders, wanted = boxes[sources[pairs]][:, :, None], boxes[needs]
-        total = _overlap(senders, wanted[:, None])
+        senders, wanted = self._intervals(sources[pairs], axes), self._intervals(needs, axes)
+        total = _overlap(senders, wanted)
         # What the destination holds is counted off: the union of its boxes, by inclusion and exclusion.
         counts = np.array([0 if item.held == (item.sources,) else len(item.held) for item in numbers])
         for held in np.unique(counts[counts > 0]).tolist():  # where 0, all is disjoint from what the others send
@@ -288,16 +300,24 @@ class TensorKind:
             layouts = np.array(
                 [item.held if n == held else (0,) * held for item, n in zip(numbers, counts, strict=True)]
             )
+            some, asked = _of_pairs(senders, rows), _of_pairs(wanted, rows)
+            there = [self._intervals(layouts[pairs[rows], at], axes) for at in range(held)]
             for count in range(1, held + 1):
-                for subset in itertools.combinations(range(held), count):
-                    common = wanted[rows]
-                    for at in subset:
-                        common = _intersect(common, boxes[layouts[pairs[rows], at]])
-                    total[rows] -= (-1) ** (count + 1) * _overlap(senders[rows], common[:, None])
+                for subset in itertools.combinations(there, count):
+                    common = functools.reduce(_intersect, subset, asked)
+                    total[..., rows] -= (-1) ** (count + 1) * _overlap(some, common)
         total *= self.itemsize * volume
-        ends = np.arange(total.shape[-1])
-        total[:, ends, ends] = 0.0
-        return total
+        ends = np.arange(len(total))
+        total[ends, ends] = 0.0
+        return np.moveaxis(total, -1, 0)
+
+    def _intervals(self, layouts: Indices, axes: Indices) -> _Intervals:
+        """Where the regions of layouts start and stop on some axes."""
+        known = self._columns[0]
+        if known.shape[-1] < len(self):
+            known = np.ascontiguousarray(np.moveaxis(self._boxes[: len(self)], 0, -1).astype(np.float64))
+            self._columns[0] = known
+        return [(known[:, axis, 0].take(layouts, axis=-1), known[:, axis, 1].take(layouts, axis=-1)) for axis in axes]
 
     def _partial_axes(self, layouts: Indices) -> tuple[Indices, float]:
         """The axes on which some region of the layouts is not whole (at least one), and how many elements of the
@@ -309,19 +329,26 @@ class TensorKind:
         return axes, float(np.prod(np.delete(whole[:, 1], axes)))
 
 
-def _overlap(first: Array, second: Array) -> Array:
-    """Elements that boxes have in common; the arrays broadcast but for their last two axes (axis, bound)."""
+def _of_pairs(intervals: _Intervals, which: Indices) -> _Intervals:
+    return [(lower[:, which], upper[:, which]) for lower, upper in intervals]
+
+
+def _overlap(first: _Intervals, second: _Intervals) -> Array:
+    """Elements that each end of the one and each of the other have in common, [ends, ends, pairs]."""
     volume: Array | None = None
-    for axis in range(first.shape[-2]):
-        length = np.minimum(first[..., axis, 1], second[..., axis, 1])
-        length -= np.maximum(first[..., axis, 0], second[..., axis, 0])
+    for (lower, upper), (other_lower, other_upper) in zip(first, second, strict=True):
+        length = np.minimum(upper[:, None], other_upper)
+        length -= np.maximum(lower[:, None], other_lower)
         np.maximum(length, 0.0, out=length)
         volume = length if volume is None else np.multiply(volume, length, out=volume)
     assert volume is not None
     return volume
 
 
-def _intersect(first: Array, second: Array) -> Array:
-    lower = np.maximum(first[..., 0], second[..., 0])
-    upper = np.maximum(lower, np.minimum(first[..., 1], second[..., 1]))
-    return np.stack((lower, upper), axis=-1)
+def _intersect(first: _Intervals, second: _Intervals) -> _Intervals:
+    """What is common to both, end by end."""
+    found = []
+    for (lower, upper), (other_lower, other_upper) in zip(first, second, strict=True):
+        start = np.maximum(lower, other_lower)
+        found.append((start, np.maximum(start, np.minimum(upper, other_upper))))
+    return found

@@ -62,18 +62,38 @@ class Routes:
                 self._in_seconds[row, end] += 1 / link.bandwidth_bytes_per_second
 
     def load(self, nbytes: Array) -> Load:
-        """The load of exchanges; `nbytes` has shape [..., n + 1, n + 1]."""
-        used = (nbytes > 0).astype(np.float64)
-        messages, straight, seconds = used * self._straight, nbytes * self._straight, nbytes * self._seconds_per_byte
-        flat = nbytes.reshape(*nbytes.shape[:-2], self._ends**2)[..., self._relayed]
-        flat_used = (flat > 0).astype(np.float64)
+        """The load of exchanges; `nbytes` has shape [..., n + 1, n + 1].
+
+        Inside, the exchanges are the last axis: numpy is slow on short ones.
+        """
+        shape = nbytes.shape[:-2]
+        moved = np.moveaxis(nbytes.reshape(-1, self._ends, self._ends), 0, -1)
+        used = (moved > 0).astype(np.float64)
+        messages, straight = used * self._straight[..., None], moved * self._straight[..., None]
+        seconds = moved * self._seconds_per_byte[..., None]
+        sent, received = messages.sum(axis=1), messages.sum(axis=0)
+        handled = straight.sum(axis=1) + straight.sum(axis=0)
+        outgoing, incoming = seconds.sum(axis=1), seconds.sum(axis=0)
+        if len(self._relayed):
+            flat = moved.reshape(self._ends**2, -1)[self._relayed]
+            flat_used = (flat > 0).astype(np.float64)
+            sent += self._sends.T @ flat_used
+            received += self._receives.T @ flat_used
+            handled += (self._sends + self._receives).T @ flat
+            outgoing += self._out_seconds.T @ flat
+            incoming += self._in_seconds.T @ flat
+        latency = (used * self._latency[..., None]).max(axis=(0, 1))
+
+        def per_end(values: Array) -> Array:
+            return np.moveaxis(values, 0, -1).reshape(*shape, self._ends)
+
         return Load(
-            sent=messages.sum(axis=-1) + flat_used @ self._sends,
-            received=messages.sum(axis=-2) + flat_used @ self._receives,
-            handled_bytes=straight.sum(axis=-1) + straight.sum(axis=-2) + flat @ (self._sends + self._receives),
-            outgoing_seconds=seconds.sum(axis=-1) + flat @ self._out_seconds,
-            incoming_seconds=seconds.sum(axis=-2) + flat @ self._in_seconds,
-            latency_seconds=(used * self._latency).max(axis=(-2, -1)),
+            sent=per_end(sent),
+            received=per_end(received),
+            handled_bytes=per_end(handled),
+            outgoing_seconds=per_end(outgoing),
+            incoming_seconds=per_end(incoming),
+            latency_seconds=latency.reshape(shape),
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from flexpie.planner.bounds import Bounds
 from flexpie.planner.boxes import Indices, Mask, distinct
 from flexpie.planner.cost import Array
 from flexpie.planner.layouts import NOTHING
+from flexpie.planner.states import Limits, States, Steps
 from flexpie.planner.table import CostTable, Cut
 
 MOST_STATES = 1000
@@ -21,65 +21,6 @@ _COMPARED = 256
 """States that are compared with all cheaper ones at once."""
 _SLACK = 1e-10
 """Relative; sums in another order differ by less."""
-
-
-@dataclass(frozen=True)
-class States:
-    """S ways to reach one cut, each with what every end then holds."""
-
-    seconds: Array
-    """[S]"""
-    least: Array
-    """What a plan costs at least that goes on from there, [S]."""
-    holdings: Indices
-    """Holding of each live tensor, [S, most live tensors]; padded."""
-    target: Indices
-    """The candidate with which the last segment ends, numbered through all cuts, [S]."""
-    used: Array
-    """Bytes of weights so far, [S, devices]; [S, 0] where no budget limits them."""
-    origin: Indices
-    """Where the last segment begins, the number of the state before it among those that were followed from there, and
-    the segment, [S, 3]."""
-
-    def __len__(self) -> int:
-        return len(self.seconds)
-
-    def take(self, which: Indices | Mask | slice) -> States:
-        """Some of the states."""
-        return States(
-            self.seconds[which], self.least[which], self.holdings[which], self.target[which], self.used[which],
-            self.origin[which],
-        )  # fmt: skip
-
-    @staticmethod
-    def joined(parts: Sequence[States]) -> States:
-        """All states of several; at least one."""
-        return States(
-            np.concatenate([part.seconds for part in parts]),
-            np.concatenate([part.least for part in parts]),
-            np.concatenate([part.holdings for part in parts]),
-            np.concatenate([part.target for part in parts]),
-            np.concatenate([part.used for part in parts]),
-            np.concatenate([part.origin for part in parts]),
-        )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a sweep looks at."""
-
-    upper: float = math.inf
-    """Nothing that is bound to cost more is followed."""
-    transitions: int = 0
-    """Steps after which only the most promising states of each cut are followed."""
-    fallback_states: int = 8
-    """How many those are."""
-    fallback_steps: int = 16
-    """Steps from each of them, on average."""
-    budgets: Array | None = None
-    """Bytes of weights that each device may hold, [devices]; infinite where there is no limit."""
-    weights_onward: Array = field(default_factory=lambda: np.zeros(0))
-    """With budgets: bytes of weights that the segments from each cut on need at least, on all devices together."""
 
 
 class Sweep:
@@ -185,38 +126,58 @@ class Sweep:
         """Try every segment after every state, but for those that the bounds exclude: the cuts and states that are
         reached."""
         cut, ahead = self.table.cuts[position], self.bounds.following(position)
-        chosen, rows, exchange = self._possible(position, states, ahead)
-        total = states.seconds[chosen] + exchange + self.costs[position][rows]
-        least = total - cut.relief_seconds[rows] + ahead[rows]
-        passed = (least <= self.upper) & (total <= self._everywhere[cut.stop[rows]])
-        used = states.used[chosen]
+        steps = self._possible(position, states, ahead)
         if self.limits.budgets is not None:
-            used = used + cut.weight_bytes[rows]
-            passed &= self._affordable(cut, used, rows)
-        found = np.nonzero(passed)[0]
+            steps = steps.take(
+                self._affordable(cut, states.used[steps.chosen] + cut.weight_bytes[steps.rows], steps.rows)
+            )
         most = max(self.limits.transitions - self.transitions, self.limits.fallback_states * self.limits.fallback_steps)
-        if len(found) > most:
-            order = np.argpartition(least[found], most)
-            self._drop(least[found[order[most:]]])
-            found = found[order[:most]]
-        self.transitions += len(found)
-        if not len(found):
-            return []
-        return self._reach(position, states.holdings, chosen[found], rows[found], total[found], used[found])
+        if len(steps.rows) > most:
+            order = np.argpartition(steps.least, most)
+            self._drop(steps.least[order[most:]])
+            steps = steps.take(order[:most])
+        self.transitions += len(steps.rows)
+        return self._reach(position, states, steps) if len(steps.rows) else []
 
-    def _possible(self, position: int, states: States, ahead: Array) -> tuple[Indices, Indices, Array]:
-        """Pairs of a state and a segment (as two arrays of indices) that the bounds do not exclude, with the seconds
-        of the exchange between; first with the exchange of the main tensor alone, then of each other tensor alone."""
-        cut = self.table.cuts[position]
-        without_exchange = states.seconds[:, None] + (self.costs[position] - cut.relief_seconds)
-        worth = np.minimum(self.upper - ahead, self._everywhere[cut.stop])
-        alone = self.bounds.exchange[position][states.target - self.table.offsets[position]]
-        for slot in range(len(cut.tensors) if position else 0):
-            if slot != cut.main and (without_exchange + alone <= worth).any():
-                other = self.table.alone_seconds(position, slot, states.holdings[:, slot], cut.needs[:, slot])
-                alone = np.maximum(alone, other)
-        chosen, rows = np.nonzero(without_exchange + alone <= worth)
-        return chosen, rows, self._exchange_seconds(position, states.holdings, alone, chosen, rows)
+    def _possible(self, position: int, states: States, ahead: Array) -> Steps:
+        """The steps that the bounds do not exclude."""
+        cut, reads = self.table.cuts[position], self.table.reads[position]
+        costs = self.costs[position]
+        worth = np.minimum(self.upper - ahead + cut.relief_seconds, self._everywhere[cut.stop]) - costs
+        before = states.seconds[:, None] + self._exchange_seconds(position, states, reads.most(worth))
+        chosen, rows = np.nonzero(before[:, reads.of_segment] <= worth)
+        seconds = before[chosen, reads.of_segment[rows]] + costs[rows]
+        return Steps(chosen, rows, seconds, seconds - cut.relief_seconds[rows] + ahead[rows])
+
+    def _exchange_seconds(self, position: int, states: States, worth: Array) -> Array:
+        """Seconds of the exchange between each state and each of the needs of segments, [S, U].
+
+        Where that is more than the cost `worth` ([U]) up to the exchange's end allows, it is a lower bound only: first
+        the exchange of the main tensor alone counts, then of each other tensor alone, and the bytes of several are
+        added up for what is left.
+        """
+        cut, reads = self.table.cuts[position], self.table.reads[position]
+        seconds = self.bounds.exchange[position][states.target - self.table.offsets[position]]
+        if not position:  # everything counts there already
+            return seconds
+        room = worth - states.seconds[:, None]
+        possible = seconds <= room
+        for slot in range(len(cut.tensors)):
+            if slot == cut.main:
+                continue
+            some = np.nonzero(possible.any(axis=1))[0]
+            needs = np.nonzero(possible.any(axis=0) & (reads.needs[:, slot] != NOTHING))[0]
+            if not len(some) or not len(needs):
+                continue
+            block = np.ix_(some, needs)
+            alone = self.table.alone_seconds(position, slot, states.holdings[some, slot], reads.needs[needs, slot])
+            seconds[block] = np.maximum(seconds[block], alone)
+            possible[block] &= seconds[block] <= room[block]
+        chosen, needs = np.nonzero(possible & reads.several)
+        if len(chosen):
+            held = states.holdings[chosen, : len(cut.tensors)]
+            seconds[chosen, needs] = self.table.joint_seconds(position, held, reads.needs[needs])
+        return seconds
 
     def _affordable(self, cut: Cut, used: Array, rows: Indices) -> Mask:
         """Which of the pairs are within the budgets and leave room for the weights that come."""
@@ -225,32 +186,13 @@ class Sweep:
         lasting = room.sum(axis=1) >= self.limits.weights_onward[cut.stop[rows]]
         return np.asarray((room >= 0).all(axis=1) & lasting, dtype=np.bool_)
 
-    def _exchange_seconds(
-        self, position: int, holdings: Indices, alone: Array, chosen: Indices, rows: Indices
-    ) -> Array:
-        """Seconds of the exchange in front of each chosen pair of state and segment.
-
-        Where a segment reads one live tensor they are known (`alone`), as they are at the first cut; else the bytes of
-        its tensors are added up.
-        """
-        cut = self.table.cuts[position]
-        result: Array = alone[chosen, rows]
-        reads_several = (cut.needs != NOTHING).sum(axis=1) > 1
-        if position and reads_several.any():
-            several = np.nonzero(reads_several[rows])[0]
-            held = holdings[chosen[several], : len(cut.tensors)]
-            result[several] = self.table.joint_seconds(position, held, cut.needs[rows[several]])
-        return result
-
-    def _reach(
-        self, position: int, holdings: Indices, chosen: Indices, rows: Indices, seconds: Array, used: Array
-    ) -> list[tuple[int, States]]:
-        """The states to which pairs of a state and a segment lead, by cut."""
+    def _reach(self, position: int, states: States, steps: Steps) -> list[tuple[int, States]]:
+        """The states to which steps lead, by cut."""
         cut, table = self.table.cuts[position], self.table
-        order = np.argsort(cut.stop[rows], kind="stable")
-        chosen, rows = chosen[order], rows[order]
+        steps = steps.take(np.argsort(cut.stop[steps.rows], kind="stable"))
+        chosen, rows = steps.chosen, steps.rows
         after = np.full((len(rows), len(cut.tensors) + 1), NOTHING, dtype=np.int64)
-        after[:, :-1] = holdings[chosen, : len(cut.tensors)]
+        after[:, :-1] = states.holdings[chosen, : len(cut.tensors)]
         for slot, number in enumerate(cut.kinds):
             needs = cut.needs[rows, slot]
             read = needs != NOTHING
@@ -262,17 +204,15 @@ class Sweep:
         target = table.targets[position][rows]
         reached = np.where(carried < 0, table.produced[target], np.take_along_axis(after, carried, axis=1))
         origin = np.stack((np.full_like(rows, position), chosen, rows), axis=1)
-        least = seconds[order] + self.bounds.onward[target]
-        states = States(seconds[order], least, reached, target, used[order], origin)
-        self._note_everywhere(states)
-        within = least <= self.upper
-        states = states.take(within)
-        if not len(states):
-            return []
-        stops, begins = np.unique(cut.stop[rows][within], return_index=True)
-        ends = [*begins.tolist()[1:], len(states)]
+        used = states.used[chosen]
+        if self.limits.budgets is not None:
+            used = used + cut.weight_bytes[rows]
+        result = States(steps.seconds, steps.least, reached, target, used, origin)
+        self._note_everywhere(result)
+        stops, begins = np.unique(cut.stop[rows], return_index=True)
+        ends = [*begins.tolist()[1:], len(result)]
         places = zip(stops.tolist(), begins.tolist(), ends, strict=True)
-        return [(stop, states.take(slice(begin, end))) for stop, begin, end in places]
+        return [(stop, result.take(slice(begin, end))) for stop, begin, end in places]
 
     def _note_everywhere(self, states: States) -> None:
         """Remember the cheapest way to each cut by which every device has all that is live there."""

@@ -12,12 +12,14 @@ import numpy as np
 
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
-from flexpie.planner.boxes import Indices, Mask, row_keys
+from flexpie.planner.boxes import Indices, Mask, distinct, row_keys
 from flexpie.planner.candidates import Candidate
 from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.growth import Grown, Growth, Rows
 from flexpie.planner.layouts import NOTHING, TensorKind
 
+_SMALL = 0.02
+"""Part of the largest live tensor that a small one has at most; see `CostTable.small`."""
 _TOGETHER = 2048
 """Exchanges of several tensors of which the seconds are asked at once."""
 
@@ -60,6 +62,31 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Reads:
+    """The distinct needs of the segments that begin at a cut. Many segments need the same: what their exchange costs is
+    worked out once."""
+
+    needs: Indices
+    """Layout in which each live tensor is needed, [U, T]; `NOTHING` where it is not read."""
+    of_segment: Indices
+    """Number of the needs of each segment, [N]."""
+    several: Mask
+    """Whether more than one tensor is read, [U]."""
+
+    def most(self, values: Array) -> Array:
+        """The largest of the segments' values for each of the needs, [N] → [U]."""
+        return np.maximum.reduceat(values[self._sorted], self._begins)
+
+    @cached_property
+    def _sorted(self) -> Indices:
+        return np.argsort(self.of_segment, kind="stable")
+
+    @cached_property
+    def _begins(self) -> Indices:
+        return np.searchsorted(self.of_segment[self._sorted], np.arange(len(self.needs)))
+
+
+@dataclass(frozen=True)
 class CostTable:
     """Costs of every segment and exchange of a graph on a cluster, each device starting when the last is ready."""
 
@@ -90,6 +117,35 @@ class CostTable:
         """Per cut: the number of the candidate with which each segment ends, [N], numbered through."""
         offsets = np.array(self.offsets, dtype=np.int64)
         return tuple(offsets[cut.stop] + cut.choice for cut in self.cuts)
+
+    @cached_property
+    def reads(self) -> tuple[Reads, ...]:
+        """Per cut: what the segments that begin there read."""
+        return tuple(_reads_of(cut) for cut in self.cuts)
+
+    @cached_property
+    def small(self) -> tuple[Mask, ...]:
+        """Per cut: which live tensors are so small beside others there that bounds may take them for free, [T]."""
+        found = []
+        for cut in self.cuts:
+            nbytes = np.array([self.kinds[kind].nbytes_of_all for kind in cut.kinds], dtype=np.float64)
+            small = nbytes <= _SMALL * nbytes.max(initial=0.0)
+            small[cut.main : cut.main + 1 if cut.main >= 0 else cut.main] = False
+            found.append(small)
+        return tuple(found)
+
+    @cached_property
+    def fresh(self) -> tuple[Mask, ...]:
+        """Per cut: which of the segments that begin there have produced all that is live where they end, but for what
+        is `small`, [N]. Its candidate alone then says who holds what."""
+        oldest = np.array(
+            [
+                min((layer for layer, small in zip(cut.producers, some, strict=True) if not small), default=position)
+                for position, (cut, some) in enumerate(zip(self.cuts, self.small, strict=True))
+            ],
+            dtype=np.int64,
+        )
+        return tuple(oldest[cut.stop] >= position for position, cut in enumerate(self.cuts))
 
     @cached_property
     def produced(self) -> Indices:
@@ -168,6 +224,12 @@ class CostTable:
         stop = int(cut.stop[row])
         scheme, shares = self.candidates[self.cuts[stop].candidates[int(cut.choice[row])]]
         return Segment(first, stop, scheme, shares)
+
+
+def _reads_of(cut: Cut) -> Reads:
+    first, of_segment = distinct(cut.needs)
+    needs = cut.needs[first]
+    return Reads(needs, of_segment, (needs != NOTHING).sum(axis=1) > 1)
 
 
 def cost_table(

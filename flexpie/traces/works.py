@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from typing import Any
@@ -15,7 +14,7 @@ PLACES = ("layer", "enter", "leave")
 
 def work_text(works: LayerWork) -> str:
     """JSON: a list of the layer's operators, each a list of the fields of `Work` in their order."""
-    return json.dumps([_cells(work) for work in works], separators=(",", ":"))
+    return json.dumps(works, separators=(",", ":"))
 
 
 def work_from_text(text: str) -> LayerWork:
@@ -32,13 +31,6 @@ def work_from_text(text: str) -> LayerWork:
 def configuration_of(place: str, text: str) -> str:
     """Equal for what takes equally long on one device: a place, and a work in its text form."""
     return hashlib.sha256(f"{place} {text}".encode()).hexdigest()[:16]
-
-
-_NAMES = tuple(item.name for item in dataclasses.fields(Work))
-
-
-def _cells(work: Work) -> list[Any]:
-    return [getattr(work, name) for name in _NAMES]
 
 
 def _frozen(cell: Any) -> Any:

@@ -19,12 +19,16 @@ from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
 from flexpie.core.region import Region
 from flexpie.core.scheme import REPLICATED, SPLITTING, single
+from flexpie.planner.bounds import lower_bounds
 from flexpie.planner.candidates import Candidate
+from flexpie.planner.closer_bounds import LookAhead
 from flexpie.planner.cost import CostModel, work_of
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.planning import PlanningResult, make_plan
 from flexpie.planner.search import search, search_fitting
+from flexpie.planner.states import Limits
+from flexpie.planner.sweep import Sweep
 from flexpie.planner.table import CostTable, cost_table
 from tests.conftest import LONG
 from tests.random_plans import plans
@@ -209,6 +213,24 @@ def test_the_search_within_memory_finds_what_trying_everything_finds(data: st.Da
     assert result.exact
     assert result.seconds == pytest.approx(best, rel=1e-6, abs=1e-6)
     assert fits(result.segments)
+
+
+@settings(max_examples=1500 if LONG else 30, suppress_health_check=SLOW_DATA)
+@given(st.data())
+def test_closer_bounds_keep_the_best_plan(data: st.DataObject) -> None:
+    graph = data.draw(graphs())
+    devices = data.draw(st.integers(2, 3))
+    table = cost_table(graph, devices, data.draw(candidate_sets(devices)), data.draw(cost_models(devices)))
+    costs = tuple(cut.compute_seconds.max(axis=1) if len(cut.stop) else np.zeros(0) for cut in table.cuts)
+    free = lower_bounds(table, costs)
+    best = Sweep(table, costs, free, Limits(transitions=10**9)).run()
+    assert best is not None
+    closer = LookAhead(table, costs, free, best[0] * data.draw(st.sampled_from((1.0, 1.5)))).raised(10**9)
+    tolerance = 1e-9 * best[0] + 1e-12
+    assert free.best() - tolerance <= closer.best() <= best[0] + tolerance
+    again = Sweep(table, costs, closer, Limits(best[0] + tolerance, transitions=10**9)).run()
+    assert again is not None
+    assert again[0] == pytest.approx(best[0])
 
 
 def _plans_in(table: CostTable) -> int:
