@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from flexpie.cli.console import counted, reporting
+from flexpie.cli.tls_options import load_tls, tls_options
+from flexpie.security.roles import Role
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from flexpie.core.cluster import Cluster
     from flexpie.master.calibration_file import Calibration
+    from flexpie.security.credentials import Credentials, TlsFiles
 
 
 @click.command()
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
     "--output", type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write what was measured, instead of beside the cluster file, where it is found again.",
 )  # fmt: skip
+@tls_options
 @reporting
-def calibrate(cluster_path: Path, output: Path | None) -> None:
+def calibrate(cluster_path: Path, output: Path | None, tls: TlsFiles | None) -> None:
     """Measure how fast the devices of a cluster compute and exchange messages.
 
     The workers must run, and should have nothing else to do meanwhile. Writes FILE.calibration.yaml beside the cluster
@@ -38,19 +42,19 @@ def calibrate(cluster_path: Path, output: Path | None) -> None:
     cluster = read_cluster_file(cluster_path, with_calibration=False).cluster
     path = output or calibration_path(cluster_path)
     with progress_bar() as bar:
-        calibration = asyncio.run(_calibrate(cluster, bar))
+        calibration = asyncio.run(_calibrate(cluster, load_tls(tls, [Role.MASTER]), bar))
     write_calibration(path, calibration)
     _print(calibration)
     click.echo(f"{counted(len(calibration.devices), 'device')} measured: {path}")
 
 
-async def _calibrate(cluster: Cluster, bar: Progress) -> Calibration:
+async def _calibrate(cluster: Cluster, credentials: Credentials | None, bar: Progress) -> Calibration:
     from flexpie.traces.calibrating import calibrate as measure
     from flexpie.traces.workers import Workers
 
     task = bar.add_task("connecting", total=None)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    async with Workers(cluster) as workers:
+    async with Workers(cluster, credentials) as workers:
         return await measure(
             workers, now, lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
         )

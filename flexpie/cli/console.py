@@ -11,11 +11,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from flexpie.cli.handshake_log import handshakes_logged
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import OBJECTIVES, Objective
 from flexpie.core.strategy import AUTO, BASELINES
@@ -135,6 +136,16 @@ def _watch_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+@contextmanager
+def daemon_log(level: str, encrypted: bool) -> Iterator[None]:
+    """Log on stderr while the block runs; where connections are `encrypted`, also those that were refused."""
+    with handshakes_logged() if encrypted else nullcontext():
+        logging.basicConfig(
+            level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        yield
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flexpie.cli.processes import DaemonProcess
+from flexpie.security.credentials import TlsFiles
 
 START_SECONDS = 60.0
 """How long a daemon may take until it listens."""
@@ -18,8 +19,8 @@ _EMBEDDED = ("--port", "0", "--log-level", "warning", "--with-parent")
 class EmbeddedCluster:
     """Worker processes and a master process, ready when the `with` block begins, gone when it ends."""
 
-    def __init__(self, workers: int = 0, cluster_file: Path | None = None) -> None:
-        """Start `workers` local workers, or use those of a cluster file.
+    def __init__(self, workers: int = 0, cluster_file: Path | None = None, tls: TlsFiles | None = None) -> None:
+        """Start `workers` local workers, or use those of a cluster file, with the certificate of a master.
 
         Raises ``INVALID_CLUSTER`` for a wrong file.
         """
@@ -29,6 +30,7 @@ class EmbeddedCluster:
             read_cluster_file(cluster_file)  # what is wrong with it is not for the master's log
         self._count = workers
         self._cluster_file = cluster_file
+        self._tls = tls
         self._stack = ExitStack()
         self.address = ""
         """Of the master."""
@@ -50,6 +52,16 @@ class EmbeddedCluster:
             arguments = [*_EMBEDDED, "--cluster", str(self.cluster_path)]
             if self._cluster_file is not None:
                 arguments.append("--no-models")
+            if self._tls is not None:
+                files = self._tls
+                arguments += [
+                    "--tls-ca",
+                    str(files.ca),
+                    "--tls-cert",
+                    str(files.certificate),
+                    "--tls-key",
+                    str(files.key),
+                ]
             master = DaemonProcess("flexpie.cli.master_command", arguments, "master")
             self.address = stack.enter_context(master).address(START_SECONDS)
             self._stack = stack.pop_all()

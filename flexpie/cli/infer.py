@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flexpie.cli.console import json_option, master_option, print_json, reporting
+from flexpie.cli.tls_options import tls_options
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 if TYPE_CHECKING:
     from flexpie.client import ModelInfo, TensorInfo
+    from flexpie.security.credentials import TlsFiles
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -27,6 +29,7 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 @click.argument("model")
 @click.argument("inputs", nargs=-1, metavar="[NAME=]FILE...")
 @master_option
+@tls_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all outputs as .npz.")
 @click.option("--top", default=5, show_default=True, help="Largest values to show of each output.")
 @click.option("--plain", is_flag=True, help="Scale pictures to 0..1 only, without ImageNet's mean and deviation.")
@@ -40,8 +43,8 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 @json_option
 @reporting
 def infer(
-    model: str, inputs: tuple[str, ...], address: str, output: Path | None, top: int, plain: bool, timeout: float,
-    trace_path: Path | None, as_json: bool,
+    model: str, inputs: tuple[str, ...], address: str, tls: TlsFiles | None, output: Path | None, top: int, plain: bool,
+    timeout: float, trace_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run MODEL once. Inputs are .npy or .npz files, or pictures where the model takes an image.
 
@@ -50,7 +53,7 @@ def infer(
     from flexpie.client import Client
     from flexpie.client.timelines import timeline
 
-    with Client(address) as client:
+    with Client(address, tls=tls) as client:
         info = client.model(model)
         feeds: dict[str, npt.NDArray[Any]] = {}
         for item in inputs:

@@ -21,15 +21,18 @@ from flexpie.cli.console import (
     scheme_option,
     shape_option,
 )
+from flexpie.cli.tls_options import tls_options
 from flexpie.wire.plan_files import read_plan_text
 
 if TYPE_CHECKING:
     from flexpie.client import LoadProgress, ModelInfo, ProfileInfo
+    from flexpie.security.credentials import TlsFiles
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @master_option
+@tls_options
 @click.option("--name", help="Name to serve it under; default: the file's.")
 @scheme_option
 @objective_option
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 def load(
     model: Path,
     address: str,
+    tls: TlsFiles | None,
     name: str | None,
     scheme: str,
     objective: str,
@@ -61,7 +65,7 @@ def load(
     given = None if plan_path is None else read_plan_text(plan_path)
     from flexpie.client import Client
 
-    with Client(address) as client, _progress() as shown:
+    with Client(address, tls=tls) as client, _progress() as shown:
         info = client.load(
             model,
             name=name,
@@ -112,13 +116,14 @@ def _summary(info: ModelInfo | ProfileInfo) -> dict[str, object]:
 @click.command()
 @click.argument("name")
 @master_option
+@tls_options
 @json_option
 @reporting
-def unload(name: str, address: str, as_json: bool) -> None:
+def unload(name: str, address: str, tls: TlsFiles | None, as_json: bool) -> None:
     """Stop serving the model NAME; its requests in flight finish."""
     from flexpie.client import Client
 
-    with Client(address) as client:
+    with Client(address, tls=tls) as client:
         client.unload(name)
     if as_json:
         print_json({"name": name, "state": "unloaded"})

@@ -12,6 +12,7 @@ from flexpie import __version__
 _COMMANDS = {
     "bench": "flexpie.cli.bench",
     "calibrate": "flexpie.cli.calibrate",
+    "certs": "flexpie.cli.certs",
     "demo": "flexpie.cli.demo",
     "estimator": "flexpie.cli.estimator",
     "health": "flexpie.cli.health_command",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
-import sys
 from pathlib import Path
 
 import click
 
 from flexpie import __version__
-from flexpie.cli.console import ending_daemon, parent_option
+from flexpie.cli.console import daemon_log, ending_daemon, parent_option
+from flexpie.cli.tls_options import load_tls, tls_options
 from flexpie.cli.worker_command import SizeType
+from flexpie.security.credentials import TlsFiles
+from flexpie.security.roles import Role
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,7 +32,10 @@ from flexpie.cli.worker_command import SizeType
     help="Port to listen on; 0 takes any free one.",
 )
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
-@click.option("--insecure", is_flag=True, help="Accept connections of other machines without encryption.")
+@tls_options
+@click.option(
+    "--insecure", is_flag=True, help="Without --tls-dir: let everybody who reaches the port do everything, unencrypted."
+)
 @click.option(
     "--state-dir",
     "--state",
@@ -93,19 +97,16 @@ from flexpie.cli.worker_command import SizeType
 @parent_option
 @click.version_option(__version__, prog_name="flexpie-master")
 def main(
-    cluster: Path, no_models: bool, port: int, host: str, insecure: bool, state_folder: Path | None,
-    request_timeout: float, max_requests: int, max_request_bytes: int, max_model_bytes: int, startup_grace: float,
-    dead_after: float | None, drain_seconds: float, log_level: str,
+    cluster: Path, no_models: bool, port: int, host: str, tls: TlsFiles | None, insecure: bool,
+    state_folder: Path | None, request_timeout: float, max_requests: int, max_request_bytes: int, max_model_bytes: int,
+    startup_grace: float, dead_after: float | None, drain_seconds: float, log_level: str,
 ) -> None:  # fmt: skip
     """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
 
     Prints "listening on HOST:PORT" when clients can connect; a model answers as soon as it is deployed. SIGTERM and
     Ctrl-C let requests in flight finish; a second Ctrl-C ends the master at once.
     """
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    with ending_daemon("flexpie-master"):
+    with daemon_log(log_level, encrypted=tls is not None), ending_daemon("flexpie-master"):
         from flexpie.master.cluster_file import read_cluster_file
         from flexpie.master.daemon import DaemonOptions, serve
         from flexpie.master.master import Settings
@@ -113,8 +114,9 @@ def main(
 
         settings = Settings(request_timeout, max_requests, startup_grace, dead_after)
         state_folder = state_folder or default_folder("master", port, cluster)
+        credentials = load_tls(tls, [Role.MASTER])
         options = DaemonOptions(
-            host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, state_folder, settings
+            host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, state_folder, settings, credentials
         )
         file = read_cluster_file(cluster, require_models=not no_models)
         if no_models:

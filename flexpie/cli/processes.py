@@ -34,7 +34,7 @@ class DaemonProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**_inherited(), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C reaches the command, which stops its daemons in order
         )
         self._reader = threading.Thread(target=self._read, name=f"{name}-log", daemon=True)
@@ -92,3 +92,8 @@ class DaemonProcess:
                 self._address = match.group(1)
                 self._listening.set()
         self._listening.set()
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without a certificate that is meant for the command: a daemon is given its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLEXPIE_TLS_")}

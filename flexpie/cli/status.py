@@ -9,20 +9,23 @@ import click
 
 from flexpie.cli.console import counted, json_option, master_option, print_json, reporting
 from flexpie.cli.load import described_inputs
+from flexpie.cli.tls_options import tls_options
 
 if TYPE_CHECKING:
     from flexpie.client import ModelInfo, ProfileInfo
+    from flexpie.security.credentials import TlsFiles
 
 
 @click.command()
 @master_option
+@tls_options
 @json_option
 @reporting
-def status(address: str, as_json: bool) -> None:
+def status(address: str, tls: TlsFiles | None, as_json: bool) -> None:
     """Show devices, models and requests of a running master."""
     from flexpie.client import Client
 
-    with Client(address) as client:
+    with Client(address, tls=tls) as client:
         found = client.status()
     if as_json:
         print_json(dataclasses.asdict(found))

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flexpie.cli.console import counted, reporting, shape_option
+from flexpie.cli.tls_options import load_tls, tls_options
+from flexpie.security.roles import Role
 
 if TYPE_CHECKING:
     from flexpie.core.cluster import Cluster
+    from flexpie.security.credentials import Credentials, TlsFiles
 
 T = TypeVar("T")
 Advance = Callable[[int], None]
@@ -38,6 +41,7 @@ ROWS_PER_PART = 50
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop each kind after this time.")
 @click.option("--samples", type=click.IntRange(1), help="Stop each kind after so many new samples.  [default: 100]")
 @click.option("--cluster", "cluster_path", type=click.Path(path_type=Path), help="Exchanges: cluster file.")
+@tls_options
 @click.option("--place", help="Exchanges: name of this cluster in the samples.  [default: its topology and devices]")
 @click.option(
     "--model", "models", multiple=True, type=click.Path(path_type=Path),
@@ -59,6 +63,7 @@ def trace(
     minutes: float | None,
     samples: int | None,
     cluster_path: Path | None,
+    tls: TlsFiles | None,
     place: str | None,
     models: tuple[Path, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
@@ -88,19 +93,30 @@ def trace(
             return lambda count: bar.update(task, advance=count)
 
         if kind != "compute" and cluster_path is not None:
-            collected += _exchanges(cluster_path, place, output, seconds, limit, advance_of("exchanges"))
+            collected += _exchanges(cluster_path, tls, place, output, seconds, limit, advance_of("exchanges"))
         if kind != "exchange":
             given = [(path.absolute(), dict(shapes)) for path in models]
             collected += _layers(given, device, threads, ray, output, seconds, limit, advance_of("layers"))
     click.echo(f"{counted(collected, 'new sample')} in {output}")
 
 
-def _exchanges(path: Path, place: str | None, output: Path, seconds: float, limit: int | None, advance: Advance) -> int:
+def _exchanges(
+    path: Path,
+    tls: TlsFiles | None,
+    place: str | None,
+    output: Path,
+    seconds: float,
+    limit: int | None,
+    advance: Advance,
+) -> int:
     """Collect exchange samples; returns how many."""
     from flexpie.master.cluster_file import read_cluster_file
 
     cluster = read_cluster_file(path).cluster
-    return asyncio.run(_between_workers(cluster, place or place_of(cluster), output, seconds, limit, advance))
+    credentials = load_tls(tls, [Role.MASTER])
+    return asyncio.run(
+        _between_workers(cluster, credentials, place or place_of(cluster), output, seconds, limit, advance)
+    )
 
 
 def place_of(cluster: Cluster) -> str:
@@ -109,7 +125,13 @@ def place_of(cluster: Cluster) -> str:
 
 
 async def _between_workers(
-    cluster: Cluster, place: str, output: Path, seconds: float, limit: int | None, advance: Advance
+    cluster: Cluster,
+    credentials: Credentials | None,
+    place: str,
+    output: Path,
+    seconds: float,
+    limit: int | None,
+    advance: Advance,
 ) -> int:
     from flexpie.traces.exchanges import collect_exchanges
     from flexpie.traces.patterns import draw_patterns
@@ -120,7 +142,7 @@ async def _between_workers(
     known = finished(output, ExchangeSample)
     patterns = _in_time(draw_patterns(len(cluster.devices), random.Random(place)), seconds)
     collected = 0
-    async with Workers(cluster) as workers:
+    async with Workers(cluster, credentials) as workers:
         with TraceWriter(output, ExchangeSample, ROWS_PER_PART) as writer:
             async for found in collect_exchanges(workers, place, patterns, known):
                 writer.add(found)

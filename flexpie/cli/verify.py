@@ -24,10 +24,12 @@ from flexpie.cli.console import (
     scheme_option,
     shape_option,
 )
+from flexpie.cli.tls_options import tls_options
 from flexpie.core.errors import FlexPieError
 
 if TYPE_CHECKING:
     from flexpie.client import Client
+    from flexpie.security.credentials import TlsFiles
 
 _LOAD_SECONDS = 600.0
 
@@ -36,6 +38,7 @@ _LOAD_SECONDS = 600.0
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--local", "workers", type=click.IntRange(1, 16), help="Start this many workers on this machine.")
 @click.option("--cluster", "cluster_path", type=click.Path(path_type=Path), help="Use the workers of a cluster file.")
+@tls_options
 @scheme_option
 @shape_option
 @profile_option
@@ -46,6 +49,7 @@ def verify(
     model: Path,
     workers: int | None,
     cluster_path: Path | None,
+    tls: TlsFiles | None,
     scheme: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     profiles: tuple[dict[str, tuple[int, ...]], ...],
@@ -59,6 +63,8 @@ def verify(
     """
     if (workers is None) == (cluster_path is None):
         raise click.UsageError("give either --local N or --cluster FILE")
+    if cluster_path is None:
+        tls = None  # nobody else reaches the workers of this machine
     wanted = profiles_of(shapes, profiles)
     import flexpie.pipeline  # noqa: F401  (the master needs it; without it, say so before processes start)
     from flexpie.cli.embedded import EmbeddedCluster
@@ -66,7 +72,7 @@ def verify(
 
     started = f"{counted(workers, 'worker')} and " if workers else ""
     click.echo(f"Starting {started}a master …", err=True)
-    with EmbeddedCluster(workers or 0, cluster_path) as cluster, Client(cluster.address) as client:
+    with EmbeddedCluster(workers or 0, cluster_path, tls) as cluster, Client(cluster.address, tls=tls) as client:
         click.echo(f"Loading {model.name} …", err=True)
         try:
             result = compare_on(client, model, scheme, wanted, runs)

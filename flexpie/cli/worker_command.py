@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flexpie import __version__
-from flexpie.cli.console import ending_daemon, parent_option
+from flexpie.cli.console import daemon_log, ending_daemon, parent_option
+from flexpie.cli.tls_options import load_tls, tls_options
+from flexpie.security.credentials import TlsFiles
+from flexpie.security.roles import Role
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?|)b?", re.IGNORECASE)
@@ -41,7 +42,10 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
     help="Port to listen on; 0 takes any free one.",
 )
 @click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
-@click.option("--insecure", is_flag=True, help="Accept connections of other machines without encryption.")
+@tls_options
+@click.option(
+    "--insecure", is_flag=True, help="Without --tls-dir: let everybody who reaches the port do everything, unencrypted."
+)
 @click.option(
     "--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="Threads that run one operator."
 )
@@ -81,6 +85,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
 def main(
     port: int,
     host: str,
+    tls: TlsFiles | None,
     insecure: bool,
     threads: int,
     memory: int,
@@ -95,15 +100,13 @@ def main(
     Prints "listening on HOST:PORT" when it is ready. SIGTERM and Ctrl-C let requests in flight finish; a second
     Ctrl-C ends the worker at once.
     """
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    with ending_daemon("flexpie-worker"):
+    with daemon_log(log_level, encrypted=tls is not None), ending_daemon("flexpie-worker"):
         from flexpie.worker.daemon import WorkerSettings, serve
 
         settings = WorkerSettings(
-            host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, drain_seconds
-        )
+            host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, drain_seconds,
+            load_tls(tls, [Role.WORKER]),
+        )  # fmt: skip
         asyncio.run(serve(settings, lambda address: click.echo(f"listening on {address}")))
 
 

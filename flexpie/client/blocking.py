@@ -27,6 +27,8 @@ from flexpie.client.types import (
     status_from_proto,
 )
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.security.channels import open_channel
+from flexpie.security.credentials import TlsFiles
 from flexpie.wire.open_inference import OpenInferenceStub
 from flexpie.wire.v1 import master_pb2
 from flexpie.wire.v1 import open_inference_pb2 as pb
@@ -42,10 +44,13 @@ class Client:
         *,
         timeout: float = messages.DEFAULT_TIMEOUT_SECONDS,
         retry: bool = True,
+        tls: TlsFiles | str | PathLike[str] | None = None,
     ) -> None:
         """`address` is ``host:port``; `timeout` is the deadline of each call in seconds. With `retry` a request
         whose failure may pass is sent again until its deadline: the master is overloaded, or was there and is on its
-        way back. Connects when it is used. Raises ``INVALID_ARGUMENT`` for another `address`.
+        way back. `tls` is the folder with this client's certificate, as ``flexpie certs issue client`` makes it.
+        Connects when it is used. Raises ``INVALID_ARGUMENT`` for another `address`, and for a certificate that cannot
+        be used.
         """
         messages.check_address(address)
         self.address = address
@@ -53,7 +58,7 @@ class Client:
         self._retry = retry
         self._reached = False
         """Whether the master has ever answered."""
-        self._channel = grpc.insecure_channel(address, options=messages.channel_options())
+        self._channel = open_channel(address, messages.channel_options(), messages.credentials(tls))
         self._inference = OpenInferenceStub(self._channel)
         self._master = MasterServiceStub(self._channel)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType
+from flexpie.security.credentials import Credentials, TlsFiles
 from flexpie.wire import limits
 from flexpie.wire.external_data import external_files
 from flexpie.wire.open_inference_tensors import (
@@ -50,6 +52,15 @@ def check_address(address: str) -> None:
             ErrorCode.INVALID_ARGUMENT, f"{address!r} is no address.", "Write it as host:port, such as "
             f"{DEFAULT_ADDRESS}."
         )  # fmt: skip
+
+
+def credentials(tls: TlsFiles | str | PathLike[str] | None) -> Credentials | None:
+    """What the client shows to the master; raises ``INVALID_ARGUMENT`` for files that cannot be used."""
+    if tls is None:
+        return None
+    from flexpie.security.certificates import load_credentials  # not needed without certificates, and not small
+
+    return load_credentials(tls)
 
 
 def infer_request(model: str, inputs: Mapping[str, npt.ArrayLike]) -> pb.ModelInferRequest:

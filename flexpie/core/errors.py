@@ -42,6 +42,8 @@ class ErrorCode(enum.Enum):
     """Master and worker speak different versions."""
     CORRUPT_PACKAGE = "CORRUPT_PACKAGE"
     """Content does not match its declared hash or size, or reaches outside of the package."""
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    """The caller's certificate is for a role that may not do this."""
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     CANCELLED = "CANCELLED"
     EXECUTION_FAILED = "EXECUTION_FAILED"

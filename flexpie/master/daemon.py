@@ -23,6 +23,8 @@ from flexpie.master.health import HealthServicer
 from flexpie.master.master import Master, Settings
 from flexpie.master.open_inference import OpenInferenceServicer
 from flexpie.master.uploads import MAX_UPLOAD_BYTES
+from flexpie.security.access import AccessControl
+from flexpie.security.credentials import Credentials
 from flexpie.wire import limits
 from flexpie.wire.open_inference import SERVICE as OPEN_INFERENCE
 from flexpie.wire.open_inference import open_inference_handler, reflection_pool
@@ -54,6 +56,8 @@ class DaemonOptions:
     state_folder: Path | None = None
     """What survives a restart; None is a folder that is gone afterwards."""
     settings: Settings = field(default_factory=Settings)
+    credentials: Credentials | None = None
+    """With them, connections are encrypted, and callers need certificates."""
 
 
 def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
@@ -62,6 +66,7 @@ def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
     # usual offender gets our text, which says what to do.
     hard_limit = options.max_request_bytes + options.max_request_bytes // 2 + limits.CHUNK_BYTES * 2
     server = grpc.aio.server(
+        interceptors=[AccessControl()] if options.credentials else [],
         options=limits.server_options(min(hard_limit, 2**31 - 1)),
         # Each call may hold a message; beyond our own bound of requests there is room for watchers and questions.
         maximum_concurrent_rpcs=2 * options.settings.max_requests + 100,
@@ -86,10 +91,10 @@ async def serve(
     """
     stop = asyncio.Event()
     _on_signals(stop)
-    check_exposure(options.host, options.insecure)
+    check_exposure(options.host, options.insecure, encrypted=options.credentials is not None)
     with StateFolder(options.state_folder, "master") as folder:
         archive = Archive(folder.path, folder.identity, file)
-        master = Master(file, archive, options.settings, planning)
+        master = Master(file, archive, options.settings, planning, options.credentials)
         try:
             await _run(master, options, announce, stop)
         finally:
@@ -99,9 +104,10 @@ async def serve(
 
 
 async def _run(master: Master, options: DaemonOptions, announce: Callable[[str], None], stop: asyncio.Event) -> None:
+    credentials = options.credentials
     server = make_server(master, options)
     try:
-        address = listen(server, options.host, options.port)
+        address = listen(server, options.host, options.port, credentials.server if credentials else None)
         await server.start()
         await master.start()
         announce(address)

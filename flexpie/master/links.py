@@ -19,6 +19,8 @@ from flexpie.compiler import Blob
 from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
+from flexpie.security.channels import open_async_channel
+from flexpie.security.credentials import Credentials
 from flexpie.wire import limits
 from flexpie.wire.beats import BeatListener
 from flexpie.wire.codec import blob_to_proto
@@ -76,7 +78,12 @@ class WorkerLink:
     """The connection to one worker: handshake, one stream of frames, and calls beside it."""
 
     def __init__(
-        self, device: Device, master_id: str, listener: LinkListener, heartbeat: Heartbeat | None = None
+        self,
+        device: Device,
+        master_id: str,
+        listener: LinkListener,
+        heartbeat: Heartbeat | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """The worker keeps those deployments of the master that the listener's `deployments` names. `heartbeat` says
         when silence is the end of a connection, and of those between workers."""
@@ -84,6 +91,7 @@ class WorkerLink:
         self._heartbeat = heartbeat or Heartbeat()
         self._master_id = master_id
         self._listener = listener
+        self._credentials = credentials
         self._session: _Session | None = None
 
     async def run(self) -> None:
@@ -103,7 +111,7 @@ class WorkerLink:
         """One connection, from its handshake to its end; returns why it ended."""
         # The worker knows what it takes and sends; a message over a limit of ours would end the connection.
         options = [*limits.channel_options(_UNBOUNDED), ("grpc.use_local_subchannel_pool", 1)]
-        channel = grpc.aio.insecure_channel(self.device.address, options=options)
+        channel = open_async_channel(self.device.address, options, self._credentials)
         session = _Session(channel, self.device, self._listener, self._heartbeat)
         try:
             hello = await session.shake_hands(self._master_id)

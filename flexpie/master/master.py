@@ -68,6 +68,7 @@ from flexpie.master.records import ModelRecord
 from flexpie.master.saving import Saved
 from flexpie.master.state import MasterState
 from flexpie.master.uploads import Upload
+from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Failure, Frame
 from flexpie.wire.tensors import Array
 from flexpie.wire.v1 import peer_pb2, worker_pb2
@@ -96,9 +97,15 @@ class Master:
     """Devices, models and requests of one cluster."""
 
     def __init__(
-        self, file: ClusterFile, archive: Archive, settings: Settings | None = None, planning: Pipeline = pipeline
+        self,
+        file: ClusterFile,
+        archive: Archive,
+        settings: Settings | None = None,
+        planning: Pipeline = pipeline,
+        credentials: Credentials | None = None,
     ) -> None:
-        """`archive` is what earlier runs left, `planning` the way from files to programs. Nothing happens before
+        """`archive` is what earlier runs left, `planning` the way from files to programs, and `credentials` are what
+        workers are shown, where connections are encrypted. Nothing happens before
         `start`."""
         self.settings = settings or Settings()
         self.archive = archive
@@ -109,7 +116,9 @@ class Master:
         self.state = MasterState(names, token=token, max_requests=self.settings.max_requests)
         given = self.settings.dead_after_seconds
         heartbeat = file.heartbeat if given is None else Heartbeat(given)
-        self.links = {device.name: WorkerLink(device, master_id, self, heartbeat) for device in file.cluster.devices}
+        self.links = {
+            device.name: WorkerLink(device, master_id, self, heartbeat, credentials) for device in file.cluster.devices
+        }
         self._names = {device.address: device.name for device in file.cluster.devices}
         self._unreachable: dict[DeviceName, frozenset[DeviceName]] = {}
         """What each device said last of its peers."""

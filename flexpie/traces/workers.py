@@ -20,6 +20,7 @@ from flexpie.master.deployment import Deployment
 from flexpie.master.inference import run_program
 from flexpie.master.links import WorkerLink
 from flexpie.master.request import Request
+from flexpie.security.credentials import Credentials
 from flexpie.traces.programs import Measurement
 from flexpie.wire.codec import program_to_proto
 from flexpie.wire.framing import Data, Failure, Frame
@@ -43,12 +44,14 @@ class Workers(AbstractAsyncContextManager["Workers"]):
     Entering raises ``DEVICE_UNREACHABLE`` with every device that does not answer, or what a device refuses with.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, credentials: Credentials | None = None) -> None:
         self.cluster = cluster
         self.threads: dict[str, int] = {}
         """Of each worker's engine, by device."""
         self._master_id = f"measure-{uuid.uuid4().hex}"
-        self._links = {device.name: WorkerLink(device, self._master_id, self, PATIENT) for device in cluster.devices}
+        self._links = {
+            device.name: WorkerLink(device, self._master_id, self, PATIENT, credentials) for device in cluster.devices
+        }
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running: list[asyncio.Task[None]] = []
         self._request: Request | None = None

@@ -13,25 +13,32 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 _LOCALHOST = "127.0.0.1"
 
 
-def check_exposure(host: str, insecure: bool) -> None:
-    """Raise ``INVALID_ARGUMENT`` for a host that other machines can reach, unless the user accepted that."""
-    if not insecure and not _is_local(host):
+def check_exposure(host: str, insecure: bool, encrypted: bool = False) -> None:
+    """Raise ``INVALID_ARGUMENT`` for a host that other machines can reach, unless the user accepted that.
+
+    `encrypted` is whether connections are encrypted, and callers show certificates.
+    """
+    if not insecure and not encrypted and not _is_local(host):
         raise FlexPieError(
             ErrorCode.INVALID_ARGUMENT,
             f"--host {host} can be reached by other machines, and connections are not encrypted.",
-            "Add --insecure if the network is trusted, or leave --host away to serve this machine only.",
+            "Give it a certificate with --tls-dir (`flexpie certs` makes one), leave --host away to serve this machine "
+            "only, or add --insecure if everybody on the network may use it.",
         )
 
 
-def listen(server: grpc.aio.Server, host: str, port: int) -> str:
+def listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> str:
     """Bind the server to a port (0: any free one) and return ``host:port`` with the real port.
+
+    With `credentials` it takes encrypted connections only.
 
     Raises ``PORT_IN_USE``, or ``INVALID_ARGUMENT`` for a host that is not this machine's.
     """
     address = _LOCALHOST if host == "localhost" else host  # one address: gRPC is content when either of two is free
     _probe(address, port)
     try:
-        bound = server.add_insecure_port(_join(address, port))
+        target = _join(address, port)
+        bound = server.add_insecure_port(target) if credentials is None else server.add_secure_port(target, credentials)
     except RuntimeError as error:
         raise _refused(host, port) from error
     if bound == 0:

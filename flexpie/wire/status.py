@@ -46,6 +46,7 @@ STATUS_OF: dict[ErrorCode, grpc.StatusCode] = {
     ErrorCode.DEVICE_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.VERSION_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.CORRUPT_PACKAGE: grpc.StatusCode.DATA_LOSS,
+    ErrorCode.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     ErrorCode.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
     ErrorCode.CANCELLED: grpc.StatusCode.CANCELLED,
     ErrorCode.EXECUTION_FAILED: grpc.StatusCode.INTERNAL,
@@ -65,6 +66,7 @@ _CODE_OF = {
     grpc.StatusCode.NOT_FOUND: ErrorCode.MODEL_NOT_FOUND,
     grpc.StatusCode.ALREADY_EXISTS: ErrorCode.MODEL_EXISTS,
     grpc.StatusCode.DATA_LOSS: ErrorCode.CORRUPT_PACKAGE,
+    grpc.StatusCode.PERMISSION_DENIED: ErrorCode.PERMISSION_DENIED,
 }
 
 # "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: ..."
@@ -99,9 +101,8 @@ def error_from_rpc(error: grpc.RpcError, peer: str) -> FlexPieError:
         return FlexPieError(ErrorCode[code], details.removesuffix(f" {text}"), text, retry_seconds=pushback)
     known = _CODE_OF.get(status, ErrorCode.INTERNAL)
     if known is ErrorCode.DEVICE_UNREACHABLE:
-        return FlexPieError(
-            known, f"{peer} does not answer: {_plain(details)}.", "Check that it runs, and that its address is right."
-        )
+        reason, remedy = _unreachable(details)
+        return FlexPieError(known, f"{peer} does not answer: {reason}.", remedy)
     if known is ErrorCode.VERSION_MISMATCH:
         return FlexPieError(
             known,
@@ -157,11 +158,43 @@ def _shortened(text: str, limit_bytes: int) -> str:
     return text
 
 
-def _plain(details: str) -> str:
-    """What gRPC says of a connection that failed, without what only its authors need."""
-    if "Domain name not found" in details:
-        return "its name is not known here"
-    return _CONNECTING.sub("", details).rstrip(".")
+_REASONS = (
+    ("Domain name not found", "its name is not known here", ""),
+    (
+        "Hostname Verification Check failed",
+        "its certificate is for other addresses",
+        "Issue its certificate with --address for the address that is called.",
+    ),
+    ("certificate has expired", "its certificate has expired", "Issue a new one with `flexpie certs issue`."),
+    (
+        "unsupported certificate purpose",
+        "its certificate is for a caller, not for a server",
+        "Masters and workers need certificates of their own roles.",
+    ),
+    (
+        "WRONG_VERSION_NUMBER",
+        "it does not use TLS, but this end does",
+        "Start it with --tls-dir, or call it without.",
+    ),
+    (
+        "Tls handshake failed",
+        "its certificate is from another authority",
+        "Both ends need certificates of the same authority.",
+    ),
+    (
+        "Socket closed",
+        "it closed the connection",
+        "Check that it runs. If it uses TLS, call it with a certificate of its authority (--tls-dir).",
+    ),
+)
+"""What gRPC says of a connection that failed, what it means, and what to do; an empty remedy is the usual one."""
+
+
+def _unreachable(details: str) -> tuple[str, str]:
+    """Why a connection failed, without what only gRPC's authors need, and what to do."""
+    found = next(((reason, remedy) for sign, reason, remedy in _REASONS if sign in details), None)
+    reason, remedy = found or (_CONNECTING.sub("", details).rstrip("."), "")
+    return reason, remedy or "Check that it runs, and that its address is right."
 
 
 def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, Iterable[tuple[str, str | bytes]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import DeviceProgram
+from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Failure
 from flexpie.wire.limits import ChannelOptions
 from flexpie.worker.deployment import Deployment
@@ -51,6 +52,7 @@ class Builder:
         options: ChannelOptions,
         watches: PeerWatches,
         deliver: Callable[[Event], None],
+        credentials: Credentials | None = None,
     ) -> None:
         """`deliver` gets `DeploymentBuilt` or `DeploymentFailed`, and later what the streams to peers report."""
         self.disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
@@ -59,6 +61,7 @@ class Builder:
         self._engine = engine
         self._options = options
         self._watches = watches
+        self._credentials = credentials
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._loading = ThreadPoolExecutor(1, thread_name_prefix="build")
@@ -137,4 +140,4 @@ class Builder:
             if index not in addresses:
                 raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"The package does not tell the address of {name}.")
             peer = Peer(deployment.deployment_id, program.device, index, name, addresses[index])
-            resources.links[index] = PeerLink(peer, self._options, self._watches, self._deliver)
+            resources.links[index] = PeerLink(peer, self._options, self._watches, self._deliver, self._credentials)

@@ -14,6 +14,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from flexpie.security.access import AccessControl
+from flexpie.security.credentials import Credentials
 from flexpie.wire.limits import MAX_MESSAGE_BYTES, channel_options, server_options
 from flexpie.wire.serving import check_exposure, listen
 from flexpie.wire.state_folder import StateFolder, default_folder
@@ -58,6 +60,8 @@ class WorkerSettings:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     drain_seconds: float = 30.0
     """How long requests in flight may take once the process was asked to end."""
+    credentials: Credentials | None = None
+    """With them, connections are encrypted, and callers need certificates."""
 
 
 async def serve(settings: WorkerSettings, announce: Callable[[str], None], engine: Engine | None = None) -> None:
@@ -65,11 +69,13 @@ async def serve(settings: WorkerSettings, announce: Callable[[str], None], engin
 
     Raises ``PORT_IN_USE``, and ``INVALID_ARGUMENT`` for settings that cannot be used.
     """
-    check_exposure(settings.host, settings.insecure)
+    credentials = settings.credentials
+    check_exposure(settings.host, settings.insecure, encrypted=credentials is not None)
     engine = engine or OnnxRuntimeEngine(settings.threads)
     # The port first: its default state folder is in use as well when the port is.
-    server = grpc.aio.server(options=server_options(settings.max_message_bytes))
-    address = listen(server, settings.host, settings.port)
+    guards = [AccessControl()] if credentials else []
+    server = grpc.aio.server(interceptors=guards, options=server_options(settings.max_message_bytes))
+    address = listen(server, settings.host, settings.port, credentials.server if credentials else None)
     try:
         with StateFolder(settings.state_folder or default_folder("worker", settings.port)) as folder:
             await _Daemon(settings, server, folder, engine).run(lambda: announce(address))
@@ -87,7 +93,7 @@ class _Daemon:
         limit = settings.max_message_bytes
         state = WorkerState(Limits(memory_bytes=settings.memory_bytes))
         store = Store(folder.path / BLOBS, settings.store_bytes)
-        self._node = WorkerNode(state, store, engine, channel_options(limit))
+        self._node = WorkerNode(state, store, engine, channel_options(limit), settings.credentials)
         self._streams = PeerServicer(self._node, limit)
         self._health = health.aio.HealthServicer()
         identity = WorkerIdentity(folder.identity, settings.memory_bytes, settings.threads, limit)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER, Part
+from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Data, Failure, encode_frame
 from flexpie.wire.limits import MAX_TIMEOUT_SECONDS, ChannelOptions
 from flexpie.wire.outbox import Outbox
@@ -61,7 +62,14 @@ _log = logging.getLogger(__name__)
 class WorkerNode:
     """The state, and everything that it gives orders to."""
 
-    def __init__(self, state: WorkerState, store: Store, engine: Engine, options: ChannelOptions) -> None:
+    def __init__(
+        self,
+        state: WorkerState,
+        store: Store,
+        engine: Engine,
+        options: ChannelOptions,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.state = state
         self.store = store
         self.left = asyncio.Event()
@@ -70,9 +78,9 @@ class WorkerNode:
         """By deployment."""
         self.tracer = Tracer()
         self._loop = asyncio.get_running_loop()
-        self.peers = PeerWatches(options)
+        self.peers = PeerWatches(options, credentials)
         """Whether other workers are there."""
-        self._builder = Builder(store, engine, options, self.peers, self.handle)
+        self._builder = Builder(store, engine, options, self.peers, self.handle, credentials)
         self._compute = ComputeThread(self._loop, self.handle)
         self._tables: dict[RequestKey, ValueTable] = {}
         self._events: deque[Event] = deque()

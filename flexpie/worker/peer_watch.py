@@ -10,6 +10,8 @@ from collections.abc import Callable
 import grpc
 
 from flexpie.core.heartbeat import Heartbeat
+from flexpie.security.channels import open_async_channel
+from flexpie.security.credentials import Credentials
 from flexpie.wire.beats import BeatListener
 from flexpie.wire.limits import ChannelOptions
 from flexpie.wire.status import error_from_rpc
@@ -30,11 +32,12 @@ class PeerWatches:
     peer is asked for heartbeats; when they stay away, whoever follows the peer is told.
     """
 
-    def __init__(self, options: ChannelOptions) -> None:
+    def __init__(self, options: ChannelOptions, credentials: Credentials | None = None) -> None:
         self.heartbeat = Heartbeat()
         """Of peers that are followed from now on."""
         # A connection of its own: a dead one must not be handed out again.
         self._options: ChannelOptions = [*options, ("grpc.use_local_subchannel_pool", 1)]
+        self._credentials = credentials
         self._watches: dict[str, _Watch] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -47,7 +50,7 @@ class PeerWatches:
         """Be told whenever a peer stops answering; returns what ends that."""
         watch = self._watches.get(address)
         if watch is None:
-            watch = self._watches[address] = _Watch(address, self._options, self.heartbeat)
+            watch = self._watches[address] = _Watch(address, self._options, self._credentials, self.heartbeat)
         watch.followers.append(on_lost)
 
         def leave() -> None:
@@ -60,7 +63,7 @@ class PeerWatches:
 
     async def check(self, address: str) -> bool:
         """Whether a worker at this address answers within the time that a peer has."""
-        watch = _Watch(address, self._options, self.heartbeat)
+        watch = _Watch(address, self._options, self._credentials, self.heartbeat)
         try:
             await asyncio.wait_for(watch.answered.wait(), self.heartbeat.dead_after_seconds)
             return True
@@ -83,7 +86,9 @@ class PeerWatches:
 class _Watch:
     """Of one address."""
 
-    def __init__(self, address: str, options: ChannelOptions, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, address: str, options: ChannelOptions, credentials: Credentials | None, heartbeat: Heartbeat
+    ) -> None:
         self.reachable = True
         """Until it is known better."""
         self.answered = asyncio.Event()
@@ -91,6 +96,7 @@ class _Watch:
         self.followers: list[OnLost] = []
         self._address = address
         self._options = options
+        self._credentials = credentials
         self._listener = BeatListener(heartbeat, lambda beat: self._heard())
         self.task = asyncio.get_running_loop().create_task(self._run(), name=f"heartbeats of {address}")
 
@@ -104,7 +110,7 @@ class _Watch:
 
     async def _listen(self) -> str:
         """One connection; returns why it is of no use any more."""
-        async with grpc.aio.insecure_channel(self._address, options=self._options) as channel:
+        async with open_async_channel(self._address, self._options, self._credentials) as channel:
             try:
                 return await self._listener.listen(channel)
             except grpc.aio.AioRpcError as error:

@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.security.channels import open_async_channel
+from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Failure, decode_frame
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
@@ -50,12 +52,18 @@ class PeerLink:
     """The stream to one peer of a deployment. Opens it again whenever it breaks."""
 
     def __init__(
-        self, peer: Peer, options: ChannelOptions, watches: PeerWatches, deliver: Callable[[Event], None]
+        self,
+        peer: Peer,
+        options: ChannelOptions,
+        watches: PeerWatches,
+        deliver: Callable[[Event], None],
+        credentials: Credentials | None = None,
     ) -> None:
         """`deliver` gets `PeerLost` when the stream breaks, and `FailureArrived` when the peer refuses a frame."""
         self._peer = peer
         # A connection of its own: that of a peer which vanished stays open, and must not be handed out again.
         self._options: ChannelOptions = [*options, ("grpc.use_local_subchannel_pool", 1)]
+        self._credentials = credentials
         self._deliver = deliver
         self._outbox: Outbox | None = None
         self._opened = asyncio.Event()
@@ -91,7 +99,7 @@ class PeerLink:
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
-            async with grpc.aio.insecure_channel(self._peer.address, options=self._options) as channel:
+            async with open_async_channel(self._peer.address, self._options, self._credentials) as channel:
                 was_open = await self._hold_stream_of_the_living(channel)
             pause = FIRST_PAUSE_SECONDS if was_open else min(pause * 2, LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))

@@ -69,7 +69,7 @@ def test_statuses_of_other_servers_become_errors(status: grpc.StatusCode) -> Non
             "found]",
             "its name is not known here",
         ),
-        ("Socket closed", "Socket closed"),
+        ("Socket closed", "it closed the connection"),
     ],
 )
 def test_what_grpc_says_of_connections_is_told_in_short(details: str, reason: str) -> None:

@@ -1,0 +1,85 @@
+"""Who a process is, whom it trusts, and what gRPC makes of that.
+
+Nothing here needs the cryptography package: a process without certificates does not load it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+
+import grpc
+
+from flexpie.security.roles import Role
+
+CA_FILE = "ca.crt"
+CERTIFICATE_FILE = "tls.crt"
+KEY_FILE = "tls.key"
+WARN_BEFORE = timedelta(days=30)
+"""How long before its end a certificate is worth a word."""
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where a process finds who it is, and whom it trusts; all in PEM form."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> TlsFiles:
+        """The files that `flexpie certs issue` puts into a folder."""
+        return cls(folder / CA_FILE, folder / CERTIFICATE_FILE, folder / KEY_FILE)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate as a person looks at it."""
+
+    name: str
+    role: Role | None
+    """None for an authority, or a certificate that FlexPie did not issue."""
+    is_authority: bool
+    addresses: tuple[str, ...]
+    """Host names and IP addresses that its owner may be reached at."""
+    valid_from: datetime
+    expires: datetime
+    """Both in UTC."""
+
+
+class Credentials:
+    """A certificate with its key, and the authority that others must have theirs from."""
+
+    def __init__(self, ca: bytes, certificate: bytes, key: bytes, description: Certificate) -> None:
+        """`ca`, `certificate` and `key` in PEM form."""
+        self.description = description
+        self._ca = ca
+        self._certificate = certificate
+        self._key = key
+
+    @cached_property
+    def server(self) -> grpc.ServerCredentials:
+        """For a port that takes callers with a certificate only."""
+        return grpc.ssl_server_credentials([(self._key, self._certificate)], self._ca, require_client_auth=True)
+
+    @cached_property
+    def channel(self) -> grpc.ChannelCredentials:
+        """For a channel to a server whose certificate names the address that is called."""
+        return grpc.ssl_channel_credentials(self._ca, self._key, self._certificate)
+
+
+def expiry_warning(expires: datetime, at: datetime) -> str:
+    """``expires in 12 days, on 2026-05-01``, or that it has expired; empty while the end is far."""
+    left = expires - at
+    if left > WARN_BEFORE:
+        return ""
+    day = expires.strftime("%Y-%m-%d")
+    return f"expired on {day}" if left <= timedelta() else f"expires in {left.days} days, on {day}"
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(timezone.utc)
