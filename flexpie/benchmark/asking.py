@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from flexpie.benchmark.orders import Answer, arrays_of, serve
+from flexpie.benchmark.tracing import segment_seconds, typical
 from flexpie.client import Client
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.reference.comparing import Comparison, compare
@@ -66,6 +68,19 @@ class Asker:
             "equal": all(comparison.equal for _, comparison in found),
         }
 
+    def trace(self, name: str, requests: int) -> Answer:
+        """Ask while the devices tell what they do; spans of the last request, and seconds of segments of all."""
+        found = []
+        with self.client.trace(name) as traces:
+            for _ in range(requests):
+                began = time.monotonic()
+                self.client.infer(name, self._inputs)
+                ended = time.monotonic()
+                trace = next(traces)
+                found.append(segment_seconds(trace))
+        spans = {device: [asdict(span) for span in spans] for device, spans in trace.spans.items()}
+        return {"segment_seconds": typical(found), "client": [began, ended], "spans": spans}
+
     def unload(self, name: str) -> Answer:
         """End a deployment."""
         self.client.unload(name)
@@ -83,7 +98,8 @@ class Asker:
 def main() -> None:
     """Carry out orders."""
     asker = Asker()
-    serve({"open": asker.open, "load": asker.load, "ask": asker.ask, "unload": asker.unload})
+    orders = (asker.open, asker.load, asker.ask, asker.trace, asker.unload)
+    serve({order.__name__: order for order in orders})
 
 
 if __name__ == "__main__":

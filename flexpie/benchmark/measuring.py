@@ -10,12 +10,13 @@ from types import TracebackType
 from typing import Any
 
 from flexpie import testbed
-from flexpie.benchmark.cells import ALONE, Cell
+from flexpie.benchmark.cells import ALONE, OURS, Cell
 from flexpie.benchmark.model_files import ModelFiles
 from flexpie.benchmark.orders import Answer, Server
 from flexpie.benchmark.planning import Strategy
-from flexpie.benchmark.records import Launch
+from flexpie.benchmark.records import Launch, Traced
 from flexpie.benchmark.schedule import requests_in
+from flexpie.client.types import TraceSpan
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 LOAD_SECONDS = 300.0
@@ -23,6 +24,8 @@ ASK_SECONDS = 600.0
 CALIBRATION_SECONDS = 300.0
 WARM_UP = 3
 """Requests of a launch that do not count."""
+TRACED = 7
+"""Requests that are traced."""
 _ORDER_SECONDS = 60.0
 
 
@@ -70,8 +73,10 @@ class MeasuredCell:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._processes.close()
 
-    def launch(self, name: str, number: int, seconds: float, noisy: bool) -> Launch:
-        """Deploy a strategy anew, warm it up, and ask it for about so many seconds.
+    def launch(
+        self, name: str, number: int, seconds: float, noisy: bool, traced: bool = False
+    ) -> tuple[Launch, Traced | None]:
+        """Deploy a strategy anew, warm it up, and ask it for about so many seconds; then, if wanted, trace it.
 
         Raises FlexPieError when it cannot be deployed, or a request fails.
         """
@@ -82,11 +87,24 @@ class MeasuredCell:
             before = self._cpu_seconds(name)
             answer = ask(count)
             after = self._cpu_seconds(name)
-        return Launch(
+            trace = self._trace(name) if traced and name != ALONE and self._cell.in_flight == 1 else None
+        launch = Launch(
             self._cell, name, number, tuple(round(value, 7) for value in answer["seconds"]), answer["wall_seconds"],
             max(warm["difference"], answer["difference"]), warm["equal"] and answer["equal"],
             {device: round((after[device] - before[device]) / count, 7) for device in after}, noisy, now(),
         )  # fmt: skip
+        return launch, trace
+
+    def _trace(self, name: str) -> Traced:
+        """Requests that do not count: whoever is watched is slower."""
+        answer = self._asking.order("trace", ASK_SECONDS, name=name, requests=TRACED)
+        began, ended = answer["client"]
+        spans = (
+            {device: tuple(TraceSpan(**span) for span in found) for device, found in answer["spans"].items()}
+            if name == OURS
+            else {}
+        )
+        return Traced(self._cell, name, tuple(answer["segment_seconds"]), (began, ended), spans)
 
     @contextmanager
     def _deployed(self, name: str) -> Iterator[Any]:

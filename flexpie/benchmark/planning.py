@@ -11,6 +11,7 @@ from flexpie import pipeline
 from flexpie.benchmark.cells import ALONE, OURS, Cell
 from flexpie.benchmark.model_files import ModelFiles
 from flexpie.benchmark.records import Planned, Simulated
+from flexpie.benchmark.tracing import simulated_segment_seconds
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Objective, Plan
@@ -80,7 +81,8 @@ def simulate_strategies(cell: Cell, files: ModelFiles, cluster: Cluster, plans: 
             device = strategy.plan.participants[0]
             seconds = sum(row[device].computing for row in result.times)
         rate = 1 / seconds if name == ALONE else result.throughput
-        found.append(Simulated(cell, name, seconds, rate, reason))
+        layers = simulated_segment_seconds(result) if requests == 1 and name != ALONE else ()
+        found.append(Simulated(cell, name, seconds, rate, reason, tuple(round(value, 7) for value in layers)))
     return found
 
 

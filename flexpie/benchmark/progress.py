@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flexpie.benchmark.cells import Cell
-from flexpie.benchmark.records import Failed, Launch, Record, Simulated
+from flexpie.benchmark.records import Failed, Launch, Record, Simulated, Traced
 from flexpie.benchmark.schedule import turns
 
 
@@ -22,6 +22,7 @@ class Ledger:
     """Whether launches on a noisy machine count as done."""
     _done: Counter[tuple[Cell, str]] = field(default_factory=Counter)
     _given_up: set[tuple[Cell, str]] = field(default_factory=set)
+    _traced: set[tuple[Cell, str]] = field(default_factory=set)
     _simulated: set[tuple[Cell, str]] = field(default_factory=set)
 
     def note(self, records: Iterable[Record]) -> None:
@@ -30,6 +31,8 @@ class Ledger:
             match record:
                 case Launch(cell=cell, strategy=strategy, noisy=noisy):
                     self._done[cell, strategy] += self.noisy_too or not noisy
+                case Traced(cell=cell, strategy=strategy):
+                    self._traced.add((cell, strategy))
                 case Failed(cell=cell, strategy=strategy, final=True):
                     self._given_up.add((cell, strategy))
                 case Simulated(cell=cell, strategy=strategy):
@@ -45,6 +48,10 @@ class Ledger:
         """Rounds and strategies of the launches that a cell lacks, in order."""
         names = self.possible(cell)
         return turns(names, self.launches, {name: self._done[cell, name] for name in names})
+
+    def traced(self, cell: Cell, strategy: str) -> bool:
+        """Whether there is a trace of it."""
+        return (cell, strategy) in self._traced
 
     def unsimulated(self, cell: Cell) -> list[str]:
         """Strategies of which there is no simulation."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from flexpie import __version__
 from flexpie.benchmark.cells import Cell
+from flexpie.client.types import TraceSpan
 from flexpie.testbed.selftest import SelfTest
 from flexpie.worker.engine import ENGINE_VERSION
 
@@ -99,6 +100,21 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Traced:
+    """What devices did for a few requests of a strategy's first launch, which do not count."""
+
+    cell: Cell
+    strategy: str
+    segment_seconds: tuple[float, ...]
+    """Of each segment (`flexpie.benchmark.tracing.segment_seconds`), the median over these requests."""
+    client: tuple[float, float]
+    """When the last one of them was begun and answered, in seconds of the devices' clock."""
+    spans: Mapping[str, tuple[TraceSpan, ...]]
+    """What each device did for that one; for our own plan only."""
+    kind: Literal["trace"] = "trace"
+
+
+@dataclass(frozen=True)
 class Failed:
     """A strategy that cannot do a cell, or a launch that failed."""
 
@@ -122,10 +138,12 @@ class Simulated:
     requests_per_second: float
     """With as many in flight as the cell has."""
     reason: str
+    segment_seconds: tuple[float, ...] = ()
+    """Of each segment, for one request."""
     kind: Literal["simulation"] = "simulation"
 
 
-Record = Check | Planned | Launch | Failed | Simulated
+Record = Check | Planned | Launch | Traced | Failed | Simulated
 
 
 def this_machine() -> Machine:

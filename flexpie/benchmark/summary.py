@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from flexpie.benchmark import statistics
 from flexpie.benchmark.cells import ALONE, OURS, Cell, by_information
-from flexpie.benchmark.records import Check, Failed, Launch, Planned, Record, Simulated
+from flexpie.benchmark.records import Check, Failed, Launch, Planned, Record, Simulated, Traced
 from flexpie.benchmark.statistics import Estimate
 from flexpie.core.strategy import BASELINES
 
@@ -22,6 +22,7 @@ class CellResult:
     """By strategy, in the order in which they were made. Noisy ones only where there are no others."""
     planned: dict[str, Planned] = field(default_factory=dict)
     simulated: dict[str, Simulated] = field(default_factory=dict)
+    traced: dict[str, Traced] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     """Reasons, by strategy."""
     check: Check | None = None
@@ -90,6 +91,12 @@ class CellResult:
             return statistics.ratio(self.seconds(than), self.seconds(strategy))
         return Estimate(*(first.value / second.value,) * 3)
 
+    def segment_seconds(self, strategy: str) -> tuple[float, ...]:
+        """Of each segment of a strategy's plan; empty where it is not known."""
+        if self.measured:
+            return self.traced[strategy].segment_seconds if strategy in self.traced else ()
+        return self.simulated[strategy].segment_seconds if strategy in self.simulated else ()
+
     @property
     def speed_up(self) -> Estimate | None:
         """Of our plan over onnxruntime alone on the best device."""
@@ -125,6 +132,8 @@ def summarise(records: Iterable[Record]) -> list[CellResult]:
                 _keep(result.launches.setdefault(name, []), record)
             case Planned(strategy=name):
                 result.planned[name] = record
+            case Traced(strategy=name):
+                result.traced[name] = record
             case Simulated(strategy=name):
                 result.simulated[name] = record
             case Failed(strategy=name, reason=reason):

@@ -15,7 +15,7 @@ from flexpie.benchmark.measuring import MeasuredCell, calibrate, now
 from flexpie.benchmark.model_files import ModelLibrary
 from flexpie.benchmark.planning import Strategy, cluster_of, plan_strategies, simulate_strategies
 from flexpie.benchmark.progress import Ledger
-from flexpie.benchmark.records import Check, Failed
+from flexpie.benchmark.records import Check, Failed, Record
 from flexpie.benchmark.results import ResultFile
 from flexpie.benchmark.schedule import Pace
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -216,7 +216,8 @@ class _Sweep:
             self._tell(cell, f"{name}, round {number} of {self._settings.launches}: {cell}")
             begin = time.monotonic()
             try:
-                launch = running.launch(name, number, self._settings.launch_seconds, noisy)
+                traced = not self._ledger.traced(cell, name)
+                launch, trace = running.launch(name, number, self._settings.launch_seconds, noisy, traced)
             except FlexPieError as error:
                 self._fail(Failed(cell, name, str(error), now(), final=False))
                 failures += 1
@@ -225,8 +226,10 @@ class _Sweep:
                     return
                 continue
             failures = 0
-            self._file.append(launch)
-            self._ledger.note([launch])
+            made: list[Record] = [launch] if trace is None else [launch, trace]
+            for record in made:
+                self._file.append(record)
+            self._ledger.note(made)
             self._made += 1
             self._pace.note(cell.model, time.monotonic() - begin)
             if not launch.equal and cell not in self._outcome.wrong:

@@ -15,7 +15,7 @@ from flexpie import testbed
 from flexpie.benchmark.cells import ALONE, OURS, Cell, Ground
 from flexpie.benchmark.model_files import ModelLibrary
 from flexpie.benchmark.progress import Ledger
-from flexpie.benchmark.records import Check, Launch, Planned, new_header
+from flexpie.benchmark.records import Check, Launch, Planned, Traced, new_header
 from flexpie.benchmark.results import ResultFile, read_results
 from flexpie.benchmark.sweep import Outcome, Settings, sweep
 from flexpie.core.errors import FlexPieError
@@ -72,6 +72,11 @@ def test_a_cell_is_measured_checked_and_not_measured_again(tmp_path: Path, recor
         assert min(launch.seconds) > 0
         assert launch.wall_seconds >= sum(launch.seconds)
         assert sum(launch.cpu_seconds.values()) > 0
+    traces = {record.strategy: record for record in found if isinstance(record, Traced)}
+    assert set(traces) == {OURS, "InH"}
+    assert len(traces["InH"].segment_seconds) > 1
+    assert traces[OURS].spans
+    assert not traces["InH"].spans
     assert watcher.steps == [(0, 3), (1, 3), (2, 3)]
     assert run(output, tmp_path, records, 1).measured == [CELL]
     assert read_results(output).records == found

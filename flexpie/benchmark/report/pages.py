@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from flexpie.benchmark import paper
 from flexpie.benchmark.cells import ALONE, OURS
 from flexpie.benchmark.records import Header
+from flexpie.benchmark.report.layers import SCHEMES, layer_milliseconds
 from flexpie.benchmark.report.pictures import planning_seconds
 from flexpie.benchmark.statistics import Estimate, geometric_mean
 from flexpie.benchmark.summary import CellResult, errors
@@ -17,8 +18,11 @@ _HEADS = ("strategy", "median", "p90", "p99", "predicted", "speed-up", "segments
 NOTE = "Written by `flexpie bench report`; [METHODOLOGY.md](METHODOLOGY.md) says how it was measured."
 
 
-def overview(header: Header, results: Sequence[CellResult], pictures: Sequence[tuple[str, str]]) -> str:
-    """The first page. `pictures` are (title, path) of those that there are."""
+def overview(
+    header: Header, results: Sequence[CellResult], pictures: Sequence[tuple[str, str]],
+    layers: Mapping[int, CellResult],
+) -> str:  # fmt: skip
+    """The first page. `pictures` are (title, path) of those that there are, `layers` cells by nodes (`layer_cell`)."""
     counted = [item for item in results if item.counts]
     busy = [item for item in results if item.cell.in_flight > 1]
     noisy = sum("noisy" in item.mark for item in results)
@@ -45,6 +49,7 @@ def overview(header: Header, results: Sequence[CellResult], pictures: Sequence[t
     ]
     for title, path in pictures:
         parts += [f"## {title}", f"![{title}]({path})"]
+    parts += [_layers(nodes, item) for nodes, item in layers.items()]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -59,6 +64,28 @@ def cells(results: Sequence[CellResult]) -> str:
         parts += [f"## {item.cell}", *([f"*{item.mark}*"] if item.mark else []), _one_cell(item)]
         parts += [f"{name}: {reason}" for name, reason in item.failures.items() if name not in item.strategies]
     return "\n\n".join(parts) + "\n"
+
+
+def timeline_section(item: CellResult, picture: str, file: str) -> str:
+    """What the first page says of the timeline."""
+    return (
+        "\n## One inference over all devices\n\n"
+        f"![Timeline]({picture})\n\n"
+        f"Open [{file}]({file}) with <https://ui.perfetto.dev>. {item.cell}; traced on the workers, "
+        f"{'on a noisy machine' if item.mark else 'on a quiet machine'}.\n"
+    )
+
+
+def _layers(nodes: int, item: CellResult) -> str:
+    """The layers of the paper's figure 2: its milliseconds and ours."""
+    ours = layer_milliseconds(item)
+    rows = []
+    for layer, published in paper.LAYERS[nodes].items():
+        theirs = [f"{published[scheme]:.2f}" for scheme in SCHEMES]
+        rows.append([f"L{layer}", *theirs, *(f"{ours[scheme][layer - 1]:.2f}" for scheme in SCHEMES)])
+    heads = [f"{nodes} nodes", *(f"{where}, {scheme}" for where in ("the paper", "here") for scheme in SCHEMES)]
+    how = f"Layers of MobileNet, ms; here: {item.cell.ground}{', ' if item.mark else ''}{item.mark}."
+    return f"{how}\n\n{_table(heads, rows)}"
 
 
 def _speed_ups(results: Sequence[CellResult]) -> str:

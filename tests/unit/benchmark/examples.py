@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flexpie.benchmark.cells import ALONE, OURS, Cell, Ground
-from flexpie.benchmark.records import Check, Header, Launch, Machine, Planned, Record
+from flexpie.benchmark.records import Check, Header, Launch, Machine, Planned, Record, Traced
+from flexpie.client import TraceSpan
 from flexpie.testbed.selftest import DeviceSpeed, LinkSpeed, SelfTest
 
 CELL = Cell("resnet18", Ground((0.2,) * 4, 1e9))
@@ -18,6 +19,19 @@ def launch(
     """A launch with requests of so many milliseconds."""
     seconds = tuple(value / 1e3 for value in milliseconds)
     return Launch(cell, strategy, number, seconds, sum(seconds), 1e-7, equal, {"d0": 0.01}, noisy, "later")
+
+
+def spans(*steps: tuple[str, str, float, float]) -> tuple[TraceSpan, ...]:
+    """Activity, what, and when it began and ended, in milliseconds."""
+    return tuple(TraceSpan(activity, what, start / 1e3, stop / 1e3, 100) for activity, what, start, stop in steps)
+
+
+TRACE = Traced(CELL, OURS, (0.02, 0.01), (1.0, 1.05), {
+    "d0": spans(("receiving", "0", 1001, 1001), ("computing", "segment0", 1002, 1020), ("sending", "1", 1020, 1021),
+                ("computing", "segment1", 1025, 1045)),
+    "d1": spans(("receiving", "0", 1003, 1003), ("computing", "segment0", 1004, 1025), ("receiving", "1", 1024, 1024),
+                ("assembling", "x", 1025, 1026), ("computing", "segment1", 1026, 1040)),
+})  # fmt: skip
 
 
 def small_benchmark() -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,9 +19,11 @@ from flexpie.benchmark.results import Results
 from flexpie.benchmark.summary import summarise
 from flexpie.core.cluster import Topology
 from flexpie.core.errors import FlexPieError
-from tests.unit.benchmark.examples import CELL, HEADER, launch, small_benchmark
+from tests.unit.benchmark.examples import CELL, HEADER, TRACE, launch, small_benchmark
 
 RING = Cell("mobilenet_v1", Ground((0.2,) * 4, 5e8, Topology.RING))
+LAYERED = Cell("mobilenet_v1", CELL.ground)
+LAYERS = tuple(number / 1e3 for number in range(1, 30))
 BUSY = Cell("resnet18", CELL.ground, in_flight=8)
 
 
@@ -28,6 +31,8 @@ BUSY = Cell("resnet18", CELL.ground, in_flight=8)
 def records() -> list[Record]:
     return [
         *small_benchmark(),
+        TRACE,
+        *(Simulated(LAYERED, name, 0.1, 10.0, "too large", LAYERS) for name in (OURS, "InH", "Grid2D", "OutC")),
         Failed(CELL, "pipeline", "It does not fit.", "now"),
         *(Simulated(RING, name, seconds, 1 / seconds, "too large") for name, seconds in ((OURS, 0.02), ("OutC", 0.05))),
         launch(OURS, 1, 160, 160, 170, cell=BUSY),
@@ -38,7 +43,7 @@ def records() -> list[Record]:
 def test_pages_have_the_figures_and_all_pictures_are_there(records: list[Record], tmp_path: Path) -> None:
     written = write_report(Results(HEADER, tuple(records)), tmp_path)
     overview, cells = ((tmp_path / name).read_text() for name in ("README.md", "cells.md"))
-    assert "3 cells: 2 count, 0 were measured on a noisy machine, 1 are simulated" in overview
+    assert "4 cells: 2 count, 0 were measured on a noisy machine, 2 are simulated" in overview
     row = next(line for line in overview.splitlines() if line.startswith("| resnet18"))
     assert "102.0 [100.0–104.0] | 51.0 [50.0–52.0] | 2.00× | 1.59× [1.58–1.60] (InH)" in row
     assert "| 50% |" in row
@@ -46,6 +51,9 @@ def test_pages_have_the_figures_and_all_pictures_are_there(records: list[Record]
     assert "| InH | 81.0 [80.0–82.0] | 82.0 | 82.0 | 75.0 |" in cells
     assert "pipeline: It does not fit." in cells
     assert "*simulated*" in cells
+    assert "| L5 | 2.09 | 2.07 | 2.96 | 5.00 | 5.00 | 5.00 |" in overview
+    events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+    assert {event["pid"] for event in events if event["ph"] == "X"} == {1, 2, 3}
     pictures = re.findall(r"!\[.*\]\((.*)\)", overview)
     assert "images/paper-4.svg" in pictures
     assert {tmp_path / name for name in pictures} == {path for path in written if path.suffix == ".svg"}
