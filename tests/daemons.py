@@ -129,8 +129,9 @@ def start_worker(folder: Path, name: str, *arguments: str, port: int = 0) -> Dae
 
 
 def start_master(folder: Path, cluster_file: Path, *arguments: str, port: int = 0) -> Daemon:
-    """A master for a cluster file, patient with workers: a machine that runs tests may be very busy."""
-    words = ["--port", str(port), "--cluster", str(cluster_file), "--dead-after", "10", *arguments]
+    """A master for a cluster file. A machine that runs tests may be very busy, so it is patient with workers, and makes
+    no standbys unless it is told to."""
+    words = ["--port", str(port), "--cluster", str(cluster_file), "--dead-after", "10", "--no-standby", *arguments]
     return Daemon("flexpie.cli.master_command", words, folder / "master.log")
 
 

@@ -81,6 +81,12 @@ from flexpie.security.roles import Role
     help="How long a device may say nothing before it counts as lost, instead of what the cluster file says.",
 )
 @click.option(
+    "--standby/--no-standby",
+    default=True,
+    show_default=True,
+    help="Prepare for the loss of each device, where there is the memory for it.",
+)
+@click.option(
     "--drain-seconds",
     default=30.0,
     show_default=True,
@@ -99,7 +105,7 @@ from flexpie.security.roles import Role
 def main(
     cluster: Path, no_models: bool, port: int, host: str, tls: TlsFiles | None, insecure: bool,
     state_folder: Path | None, request_timeout: float, max_requests: int, max_request_bytes: int, max_model_bytes: int,
-    startup_grace: float, dead_after: float | None, drain_seconds: float, log_level: str,
+    startup_grace: float, dead_after: float | None, standby: bool, drain_seconds: float, log_level: str,
 ) -> None:  # fmt: skip
     """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
 
@@ -112,7 +118,7 @@ def main(
         from flexpie.master.master import Settings
         from flexpie.wire.state_folder import default_folder
 
-        settings = Settings(request_timeout, max_requests, startup_grace, dead_after)
+        settings = Settings(request_timeout, max_requests, startup_grace, standby, dead_after)
         state_folder = state_folder or default_folder("master", port, cluster)
         credentials = load_tls(tls, [Role.MASTER])
         options = DaemonOptions(

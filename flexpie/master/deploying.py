@@ -129,6 +129,8 @@ class Deployer:
     """Called with a deployment that is ready, to go on with it after a restart."""
     saved: dict[DeploymentId, Saved] = field(default_factory=dict)
     """Deployments of earlier runs, until they are started."""
+    standbys: dict[DeploymentId, tuple[StartDeployment, Saved]] = field(default_factory=dict)
+    """Standbys that are ready and do not serve; a restarted master does not go on with them."""
     imports: dict[ModelName, asyncio.Task[tuple[ImportedModel, ...]]] = field(default_factory=dict)
     """A model is read once for each of its profiles, however often it is planned."""
     threads: set[int] = field(default_factory=set)
@@ -156,11 +158,22 @@ class Deployer:
         summary = summarize(model.graph, result, deployment, compiled, remark)
         self.report(DeploymentPlanned(start.deployment, summary))
         pushed = await self._push(deployment, compiled)
+        if start.pushed_only:
+            return dataclasses.replace(deployment, pushed_bytes=pushed)
         programs = {index: _program(compiled, index) for index in deployment.participants}
         resident = await self._build(deployment, programs)
         interface = _interface(start.entry, start.profile, model)
-        self.keep(start, Saved(deployment, start.devices, programs, interface, summary))
+        saved = Saved(deployment, start.devices, programs, interface, summary)
+        if start.standby:
+            self.standbys[deployment.id] = start, saved
+        else:
+            self.keep(start, saved)
         return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
+
+    def promote(self, deployment: DeploymentId) -> None:
+        """A standby serves from now on."""
+        if (standby := self.standbys.pop(deployment, None)) is not None:
+            self.keep(*standby)
 
     async def _resume(self, start: StartDeployment, saved: Saved) -> Deployment:
         """Go on with a deployment of an earlier run: workers that still have it say so, others build it from what their

@@ -308,6 +308,17 @@ class StartDeployment:
     """Indices of the model's profiles that are still to be deployed, and need memory too."""
     missing: frozenset[LinkName] = frozenset()
     """Links between them that do not work."""
+    standby: bool = False
+    """Whether it is made for the time after a device is lost, in the background."""
+    pushed_only: bool = False
+    """Whether to push it only, because there is no room to build it beside what runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteStandby:
+    """A standby serves from now on."""
+
+    deployment: DeploymentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +410,7 @@ class FailRequest:
 
 Instruction = (
     StartDeployment
+    | PromoteStandby
     | AbandonDeployment
     | Undeploy
     | ForgetModel

@@ -49,6 +49,7 @@ from flexpie.master.events import (
     PauseEnded,
     PeersReported,
     Probe,
+    PromoteStandby,
     Resumable,
     ResumeFailed,
     RetryDue,
@@ -89,6 +90,8 @@ class Settings:
     """In flight at once."""
     grace_seconds: float = 5.0
     """How long devices have to connect before models are planned without them."""
+    standby: bool = True
+    """Whether to prepare for the loss of each device, where there is the memory for it."""
     dead_after_seconds: float | None = None
     """How long a device may say nothing before it counts as lost; None is what the cluster file says."""
 
@@ -113,7 +116,8 @@ class Master:
         master_id = archive.identity[:8]
         names = [device.name for device in file.cluster.devices]
         token = f"{master_id}-{archive.run}"
-        self.state = MasterState(names, token=token, max_requests=self.settings.max_requests)
+        self.state = MasterState(names, token=token, max_requests=self.settings.max_requests,
+                                 standby=self.settings.standby)  # fmt: skip
         given = self.settings.dead_after_seconds
         heartbeat = file.heartbeat if given is None else Heartbeat(given)
         self.links = {
@@ -309,7 +313,11 @@ class Master:
                 start = self._building.pop(deployment)
                 _log.info("deployment abandoned model=%s deployment=%s", start.entry.name, deployment)
                 return self._spawn(self._undeploy(deployment, start.devices))
+            case PromoteStandby(deployment):
+                _log.info("standby serves deployment=%s", deployment)
+                self._deployer.promote(deployment)
             case Undeploy(deployment, devices):
+                self._deployer.standbys.pop(deployment, None)
                 self._deployments.pop(deployment, None)
                 return self._spawn(self._undeploy(deployment, devices))
             case ForgetModel(model):
@@ -338,7 +346,8 @@ class Master:
         name, devices = start.entry.name, ",".join(start.devices)
         if len(start.entry.profiles) > 1:
             name += f" profile={start.entry.describe(start.profile)}"
-        _log.info("deployment started model=%s deployment=%s devices=%s", name, start.deployment, devices)
+        what = "standby" if start.standby else "deployment"
+        _log.info("%s started model=%s deployment=%s devices=%s", what, name, start.deployment, devices)
         try:
             deployment = await self._deployer.deploy(start, self._memory)
         except ResumeError as error:
@@ -350,15 +359,16 @@ class Master:
             if not isinstance(error, FlexPieError):
                 _log.exception("defect while deploying model=%s deployment=%s", name, start.deployment)
                 error = FlexPieError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
-            _log.warning("deployment failed model=%s deployment=%s: %s", name, start.deployment, error)
+            _log.warning("%s failed model=%s deployment=%s: %s", what, name, start.deployment, error)
             self._building.pop(start.deployment, None)
             self._spawn(self._undeploy(start.deployment, start.devices))
             self._handle(DeploymentFailed(start.deployment, Failure.of(error)))
         else:
             self._building.pop(start.deployment, None)
-            self._deployments[start.deployment] = deployment
+            if not start.pushed_only:
+                self._deployments[start.deployment] = deployment
             self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))
-            _log.info("deployment ready model=%s deployment=%s", name, start.deployment)
+            _log.info("%s ready model=%s deployment=%s", what, name, start.deployment)
         finally:
             self._builds.pop(start.deployment, None)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flexpie.master.cluster_file import ModelEntry
-from flexpie.master.events import DeploymentId, DeviceName, LinkName, PlanSummary, RequestId, Resumable
+from flexpie.master.deployment_record import DeploymentRecord
+from flexpie.master.events import DeviceName, LinkName, RequestId, Resumable
 from flexpie.master.interface import Interface
+from flexpie.master.standbys import Standbys
 from flexpie.wire.framing import Failure
 
 Situation = tuple[frozenset[DeviceName], frozenset[LinkName]]
@@ -59,38 +60,6 @@ class DeviceRecord:
 
 
 @dataclass
-class DeploymentRecord:
-    """One attempt to serve a profile of a model, from its start until it is removed."""
-
-    id: DeploymentId
-    devices: tuple[DeviceName, ...]
-    """What it was planned over."""
-    missing: frozenset[LinkName] = frozenset()
-    """Links that its plan was not to use."""
-    plan: PlanSummary | None = None
-    stage: str = "import"
-    done: int = 0
-    total: int = 0
-    unit: str = ""
-    resident_bytes: Mapping[DeviceName, int] = field(default_factory=dict)
-    pushed_bytes: int = 0
-    requests: set[RequestId] = field(default_factory=set)
-    """In flight on it."""
-    paused: bool = False
-    """Whether requests wait because a run on it was disturbed a moment ago."""
-
-    def needs(self, device: DeviceName) -> bool:
-        """Whether it cannot go on without a device."""
-        return device in (self.devices if self.plan is None else self.plan.participants)
-
-    def uses(self, link: LinkName) -> bool:
-        """Whether it sends anything over a link."""
-        if self.plan is None:
-            return link not in self.missing
-        return link in self.plan.links
-
-
-@dataclass
 class ProfileRecord:
     """One set of input shapes of a model: planned, deployed and replaced on its own."""
 
@@ -110,6 +79,8 @@ class ProfileRecord:
     was_ready: bool = False
     """Whether requests wait for it (it is being planned again) instead of being refused (it never worked)."""
     waiting: deque[RequestId] = field(default_factory=deque)
+    standbys: Standbys = field(default_factory=Standbys)
+    """What it can be switched to when it loses a device."""
     resumable: Resumable | None = None
     """A deployment of an earlier run of the master, which is tried first."""
 

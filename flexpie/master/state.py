@@ -11,10 +11,11 @@ Rules that hold at all times
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flexpie.core.errors import ErrorCode
 from flexpie.master import readiness, refusals
+from flexpie.master.deployment_record import DeploymentRecord
 from flexpie.master.events import (
     AbandonDeployment,
     DeploymentEvent,
@@ -47,6 +48,7 @@ from flexpie.master.events import (
     PauseEnded,
     PeersReported,
     Probe,
+    PromoteStandby,
     RequestArrived,
     RequestDisturbed,
     RequestEnded,
@@ -66,8 +68,10 @@ from flexpie.master.events import (
 )
 from flexpie.master.link_health import LinkHealth
 from flexpie.master.membership import Membership
-from flexpie.master.records import DeploymentRecord, DeviceState, ModelRecord, ModelState, ProfileRecord
+from flexpie.master.preparation import Preparation
+from flexpie.master.records import DeviceState, ModelRecord, ModelState, ProfileRecord
 from flexpie.master.reruns import Reruns
+from flexpie.master.standbys import reserved_by
 from flexpie.wire.framing import Failure
 
 PASSING = frozenset({ErrorCode.DEVICE_UNREACHABLE, ErrorCode.SHUTTING_DOWN})
@@ -82,8 +86,11 @@ then twice as long each time. Together a minute: as long as workers keep what a 
 class MasterState:
     """Membership of devices, models, deployments and requests in flight."""
 
-    def __init__(self, devices: Sequence[DeviceName], *, token: str = "", max_requests: int = 128) -> None:
-        """`token` begins every deployment's id, so that two runs of a master never share one."""
+    def __init__(
+        self, devices: Sequence[DeviceName], *, token: str = "", max_requests: int = 128, standby: bool = False
+    ) -> None:
+        """`token` begins every deployment's id, so that two runs of a master never share one; `standby` tells whether
+        to prepare for the loss of each device."""
         self.members = Membership(devices)
         self.links = LinkHealth()
         self.models: dict[ModelName, ModelRecord] = {}
@@ -96,6 +103,8 @@ class MasterState:
         self.stopping = False
         self._max_requests = max_requests
         self._token = token
+        self._standby = standby
+        self._preparing: Preparation | None = None
         self._deployments_made = 0
         self._out: list[Instruction] = []
 
@@ -166,20 +175,30 @@ class MasterState:
 
     def _do_without(self, device: DeviceName, failure: Failure | None) -> None:
         """End what needs a device; its requests are run again, or without a failure may finish."""
+        self._end_deployments(lambda deployment: deployment.needs(device), failure)
+        self._membership_changed()
+
+    def _end_deployments(self, broken: Callable[[DeploymentRecord], bool], failure: Failure | None) -> None:
+        """End all deployments that are broken, and go on with what was prepared for that."""
+        if self._preparing and broken(self._preparing.record):
+            self._stop_preparing()
         for profile in self._profiles:
-            if profile.serving and profile.serving.needs(device):
+            for standby in profile.standbys.drop(broken):
+                self._retire(standby)
+            if profile.serving and broken(profile.serving):
                 if failure:
                     self._run_again(profile.serving, profile.serving.requests, failure)
                 self._retire(profile.serving)
-                profile.serving = None
-            if profile.building and profile.building.needs(device):
+                profile.serving = profile.standbys.take()
+                if profile.serving:
+                    self._out.append(PromoteStandby(profile.serving.id))
+            if profile.building and broken(profile.building):
                 self._abandon(profile)
         for deployment in list(self.retiring.values()):
-            if failure and deployment.needs(device):
+            if failure and broken(deployment):
                 self._run_again(deployment, deployment.requests, failure)
                 if deployment.id in self.retiring:
                     self._retire(deployment)
-        self._membership_changed()
 
     def _connect(self, device: DeviceName, settling_seconds: float) -> None:
         if settling_seconds:
@@ -191,20 +210,12 @@ class MasterState:
     def _do_without_links(self, links: Sequence[LinkName]) -> None:
         """End what needs links that do not work; messages go round them, or their ends do not work together."""
         for link in links:
-            failure = refusals.link_lost(*link)
             self._out.append(ScheduleLinkCheck(link, self.links.check_after_seconds(link)))
-            for profile in self._profiles:
-                if profile.serving and profile.serving.uses(link):
-                    self._run_again(profile.serving, profile.serving.requests, failure)
-                    self._retire(profile.serving)
-                    profile.serving = None
-                if profile.building and profile.building.uses(link):
-                    self._abandon(profile)
-            for deployment in list(self.retiring.values()):
-                if deployment.uses(link):
-                    self._run_again(deployment, deployment.requests, failure)
-                    if deployment.id in self.retiring:
-                        self._retire(deployment)
+
+            def broken(deployment: DeploymentRecord, link: LinkName = link) -> bool:
+                return deployment.uses(link)
+
+            self._end_deployments(broken, refusals.link_lost(*link))
         if links:
             self._membership_changed()
 
@@ -224,6 +235,7 @@ class MasterState:
     def _membership_changed(self) -> None:
         for profile in self._profiles:
             profile.retrying, profile.attempts = False, 0
+            profile.standbys.settled.clear()
 
     # -------------------------------------------------------------------------------------------- models
 
@@ -256,6 +268,7 @@ class MasterState:
             profile.was_ready, profile.retrying, profile.failure = False, False, None
             self._fail_all(profile.waiting, refusals.unloaded(name))
             self._abandon(profile)
+            self._drop_standbys(profile)
             if profile.serving:
                 self._retire(profile.serving)
                 profile.serving = None
@@ -270,6 +283,9 @@ class MasterState:
     # --------------------------------------------------------------------------------------- deployments
 
     def _apply_to_deployments(self, event: DeploymentEvent) -> None:
+        if self._preparing and self._preparing.record.id == event.deployment:
+            self._apply_to_preparation(self._preparing, event)
+            return
         profile = self._builder_of(event.deployment)
         if profile is None or profile.building is None:
             return  # abandoned in the meantime
@@ -298,6 +314,7 @@ class MasterState:
     def _switch_over(self, profile: ProfileRecord, deployment: DeploymentRecord) -> None:
         before, profile.serving, profile.building = profile.serving, deployment, None
         profile.failure, profile.failed_on, profile.attempts, profile.was_ready = None, None, 0, True
+        profile.standbys.settled.clear()
         if before:
             self._retire(before)
 
@@ -321,6 +338,10 @@ class MasterState:
         # The plan fits the devices, so what a worker has no room for is in the way of something else: perhaps only
         # what another master left there. Who waits for an upload is told at once.
         in_the_way = failure.code is ErrorCode.OUT_OF_MEMORY and deployment.stage == "build"
+        if in_the_way and any(other.standbys.ready for other in self._profiles):
+            for other in self._profiles:  # a standby is worth less than a plan that serves
+                self._drop_standbys(other)
+            return True
         patient = profile.serving is None and (profile.model.kept or profile.was_ready)
         return failure.code in PASSING or (in_the_way and patient)
 
@@ -348,8 +369,11 @@ class MasterState:
             candidates.sort(key=lambda profile: profile.serving is not None)  # first those that do not work at all
             for profile in candidates:
                 if self._may_start(profile):
+                    self._stop_preparing()
                     self._start(profile)
                     break
+            else:
+                self._prepare()
         for profile in self._profiles:
             self._flush(profile)
 
@@ -370,11 +394,7 @@ class MasterState:
     def _start(self, profile: ProfileRecord) -> None:
         resumable, profile.resumable = profile.resumable, None
         identity = resumable.deployment if resumable else self._new_identity()
-        reserved: dict[DeviceName, int] = {}
-        for other in self._profiles:
-            if other is not profile and other.serving:
-                for device, nbytes in other.serving.resident_bytes.items():
-                    reserved[device] = reserved.get(device, 0) + nbytes
+        reserved = reserved_by(other.serving for other in self._profiles if other is not profile and other.serving)
         missing = frozenset(link for link in self.links.missing if set(link) <= set(self.members.connected))
         devices = resumable.devices if resumable else self.members.connected
         profile.building = DeploymentRecord(identity, devices, missing)
@@ -383,6 +403,70 @@ class MasterState:
         self._out.append(
             StartDeployment(identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing)
         )
+
+    # ------------------------------------------------------------------------------------------ standbys
+
+    def _prepare(self, *, pushed_only: tuple[ProfileRecord, DeviceName] | None = None) -> None:
+        """Begin with the next standby, if one is missing and nothing else is to be done."""
+        if not self._standby or self._preparing or not self.members.settled:
+            return
+        connected = self.members.connected
+        candidates = (
+            (profile, profile.standbys.next_to_prepare(profile.serving, connected)) for profile in self._profiles
+        )
+        profile, lost = pushed_only or next(((found, name) for found, name in candidates if name), (None, None))
+        if profile is None or lost is None:
+            return
+        if (stale := profile.standbys.ready.pop(lost, None)) is not None:
+            self._retire(stale)
+        devices = tuple(name for name in connected if name != lost)
+        missing = frozenset(link for link in self.links.missing if set(link) <= set(devices))
+        record = DeploymentRecord(self._new_identity(), devices, missing)
+        self._preparing = Preparation(lost, profile, record, pushed_only is not None)
+        serving = [other.serving for other in self._profiles if other.serving]
+        if pushed_only:  # planned as it will be when the device is lost: its place is free, and that of standbys
+            beside = [running for running in serving if running is not profile.serving]
+        else:
+            beside = serving + [standby for other in self._profiles for standby in other.standbys.ready.values()]
+        self._out.append(
+            StartDeployment(record.id, profile.model.entry, devices, reserved_by(beside), profile.index, (), missing,
+                            standby=True, pushed_only=pushed_only is not None)
+        )  # fmt: skip
+
+    def _apply_to_preparation(self, preparing: Preparation, event: DeploymentEvent) -> None:
+        record, standbys = preparing.record, preparing.profile.standbys
+        match event:
+            case StageReached(_, stage):
+                record.stage = stage
+                return
+            case DeploymentPlanned(_, plan):
+                record.plan = plan
+                return
+            case DeploymentReady(_, resident_bytes, pushed_bytes):
+                record.resident_bytes, record.pushed_bytes = resident_bytes, pushed_bytes
+                self._preparing = None
+                if preparing.pushed_only:
+                    standbys.settled.add(preparing.lost)
+                else:
+                    standbys.ready[preparing.lost] = record
+            case DeploymentFailed(_, failure):
+                self._preparing = None
+                if failure.code is ErrorCode.OUT_OF_MEMORY and not preparing.pushed_only:
+                    self._prepare(pushed_only=(preparing.profile, preparing.lost))
+                else:
+                    standbys.settled.add(preparing.lost)
+        self._reconsider()
+
+    def _stop_preparing(self) -> None:
+        if self._preparing:
+            self._out.append(AbandonDeployment(self._preparing.record.id))
+            self._preparing = None
+
+    def _drop_standbys(self, profile: ProfileRecord) -> None:
+        if self._preparing and self._preparing.profile is profile:
+            self._stop_preparing()
+        for standby in profile.standbys.drop():
+            self._retire(standby)
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -495,6 +579,7 @@ class MasterState:
 
     def _stop(self) -> None:
         self.stopping = True
+        self._stop_preparing()
         for profile in self._profiles:
             self._abandon(profile)
             self._flush(profile)
@@ -502,6 +587,7 @@ class MasterState:
     def _finish(self) -> None:
         self._fail_all(list(self.requests), refusals.shutting_down())
         for profile in self._profiles:
+            self._drop_standbys(profile)
             if profile.serving:
                 self._retire(profile.serving)
                 profile.serving = None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +27,9 @@ from flexpie.worker.store import Store
 
 WARM_UP_SECONDS = 20.0
 """How long sessions are warmed: on zeros a Loop may never end."""
+
+BUILD_NICENESS = 10
+"""Of the thread that builds, which works for a new plan or a standby while the old one serves."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +70,7 @@ class Builder:
         self._credentials = credentials
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
-        self._loading = ThreadPoolExecutor(1, thread_name_prefix="build")
+        self._loading = ThreadPoolExecutor(1, thread_name_prefix="build", initializer=_give_way)
         self._closing: set[asyncio.Task[None]] = set()
 
     def start(self, deployment: Deployment, addresses: Mapping[int, str]) -> Resources:
@@ -141,3 +147,9 @@ class Builder:
                 raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"The package does not tell the address of {name}.")
             peer = Peer(deployment.deployment_id, program.device, index, name, addresses[index])
             resources.links[index] = PeerLink(peer, self._options, self._watches, self._deliver, self._credentials)
+
+
+def _give_way() -> None:
+    """Let this thread compute only when no request does: on Linux a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BUILD_NICENESS)

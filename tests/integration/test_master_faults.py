@@ -87,6 +87,30 @@ def test_requests_on_their_way_when_a_worker_dies_are_answered_by_the_others(
     assert (status.requests_in_flight, status.requests_failed) == (0, 0)
 
 
+def test_what_was_prepared_for_the_loss_of_a_device_serves_at_once(tmp_path: Path) -> None:
+    models.convolutions(tmp_path / "conv.onnx")
+    with (
+        local_cluster(tmp_path, 3, MODEL, ["--startup-grace", "30", "--standby"]) as cluster,
+        Client(cluster.address, timeout=TIMEOUT) as client,
+    ):
+        wait_until(lambda: cluster.master.log.count("standby ready") == 3, "every loss is prepared for")
+        assert client.model("conv").devices == ("a", "b", "c")
+        cluster.workers["b"].kill()
+        _assert_right(client, tmp_path)
+        assert client.model("conv").devices == ("a", "c")
+        assert cluster.master.log.count("standby serves") == 1
+        assert cluster.master.log.count("deployment started") == 1, "it was not planned anew"
+        cluster.restart_worker("b")
+        wait_until(lambda: client.model("conv").devices == ("a", "b", "c"), "b is planned in again")
+        wait_until(lambda: cluster.master.log.count("standby ready") >= 6, "every loss is prepared for again")
+        cluster.workers["a"].kill()
+        _assert_right(client, tmp_path)
+        cluster.workers["c"].kill()
+        _assert_right(client, tmp_path)
+        assert client.model("conv").devices == ("b",)
+        assert client.status().requests_failed == 0
+
+
 def test_a_worker_that_stopped_answering_costs_a_request_its_deadline_and_no_more(
     cluster: LocalCluster, client: Client, tmp_path: Path
 ) -> None:

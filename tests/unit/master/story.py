@@ -28,8 +28,8 @@ DOG = ModelEntry("dog", Path("/models/dog.onnx"))
 class Story:
     """A state, and what it said last."""
 
-    def __init__(self, *devices: str, max_requests: int = 8) -> None:
-        self.state = MasterState(devices, max_requests=max_requests)
+    def __init__(self, *devices: str, max_requests: int = 8, standby: bool = False) -> None:
+        self.state = MasterState(devices, max_requests=max_requests, standby=standby)
 
     def tell(self, *events: Event) -> list[Instruction]:
         """Let something happen; returns what is to be done."""
@@ -68,6 +68,11 @@ class Story:
                 found += list(profile.serving.requests)
                 assert profile.serving.plan
                 assert set(profile.serving.plan.participants) <= set(state.members.connected)
+            for lost, standby in profile.standbys.ready.items():
+                assert not standby.requests
+                assert standby.plan
+                assert lost not in standby.devices
+                assert set(standby.plan.participants) <= set(state.members.connected)
         for deployment in state.retiring.values():
             assert deployment.requests, "a replaced deployment without requests is still there"
             found += list(deployment.requests)

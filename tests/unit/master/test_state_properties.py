@@ -45,6 +45,7 @@ from tests.unit.master.story import CAT, DOG, Story
 
 DEVICES = ("a", "b", "c")
 EVENTS = ("ask", "ask", "answer", "disturb", "lose", "connect", "leave", "report", "build", "fail", "due")
+FULL = Failure(ErrorCode.OUT_OF_MEMORY, "There is no room.")
 BROKEN = Failure(ErrorCode.DEVICE_UNREACHABLE, "A link broke.")
 
 
@@ -52,7 +53,7 @@ class World:
     """Devices, clients and timers around a state: what the daemon would do, in any order."""
 
     def __init__(self, generator: random.Random) -> None:
-        self.story = Story(*DEVICES, max_requests=6)
+        self.story = Story(*DEVICES, max_requests=6, standby=generator.random() < 0.5)
         self.random = generator
         self.running: dict[int, str] = {}
         """Deployments by the request that runs on them."""
@@ -77,7 +78,9 @@ class World:
             case StartDeployment():
                 assert self.building is None
                 self.building, self.planned = instruction, False
-            case AbandonDeployment():
+            case AbandonDeployment(deployment):
+                assert self.building
+                assert self.building.deployment == deployment
                 self.building = None
             case StartRequest(request, deployment):
                 assert request in self.held
@@ -132,7 +135,7 @@ class World:
                 self.build()
             case "fail" if self.building:
                 deployment, self.building = self.building.deployment, None
-                self.tell(DeploymentFailed(deployment, BROKEN))
+                self.tell(DeploymentFailed(deployment, self.random.choice((BROKEN, FULL))))
             case "due" if self.due:
                 self.tell(self.due.pop(self.random.randrange(len(self.due))))
 

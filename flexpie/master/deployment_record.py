@@ -1,0 +1,40 @@
+"""What the master's state remembers of one deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flexpie.master.events import DeploymentId, DeviceName, LinkName, PlanSummary, RequestId
+
+
+@dataclass
+class DeploymentRecord:
+    """One attempt to serve a profile of a model, from its start until it is removed."""
+
+    id: DeploymentId
+    devices: tuple[DeviceName, ...]
+    """What it was planned over."""
+    missing: frozenset[LinkName] = frozenset()
+    """Links that its plan was not to use."""
+    plan: PlanSummary | None = None
+    stage: str = "import"
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    resident_bytes: Mapping[DeviceName, int] = field(default_factory=dict)
+    pushed_bytes: int = 0
+    requests: set[RequestId] = field(default_factory=set)
+    """In flight on it."""
+    paused: bool = False
+    """Whether requests wait because a run on it was disturbed a moment ago."""
+
+    def needs(self, device: DeviceName) -> bool:
+        """Whether it cannot go on without a device."""
+        return device in (self.devices if self.plan is None else self.plan.participants)
+
+    def uses(self, link: LinkName) -> bool:
+        """Whether it sends anything over a link."""
+        if self.plan is None:
+            return link not in self.missing
+        return link in self.plan.links
