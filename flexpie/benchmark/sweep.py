@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from flexpie import testbed
@@ -118,7 +119,7 @@ class _Sweep:
             cells = list(group)
             reason = self._why_simulated(ground)
             if reason:
-                self._each(cells, lambda cell, why=reason: self._simulate(cell, why))  # type: ignore[misc]
+                self._each(cells, partial(self._simulate, reason=reason))
             elif any(self._ledger.left(cell) for cell in cells):
                 if self._late(cells[0]):
                     break
@@ -164,13 +165,22 @@ class _Sweep:
     # Measured cells.
 
     def _measure_ground(self, ground: Ground, cells: Sequence[Cell]) -> None:
+        """A testbed that breaks costs its cells, not the benchmark."""
         self._watcher.stage(f"starting {ground}")
         bed = testbed.Testbed(ground.description, overload=self._overload, records=self._records)
-        with bed:
-            if self._settings.calibrated:
-                self._watcher.stage(f"calibrating {ground}")
-                calibrate(bed)
-            self._each(cells, lambda cell: self._measure(bed, cell))
+        try:
+            with bed:
+                if self._settings.calibrated:
+                    self._watcher.stage(f"calibrating {ground}")
+                    calibrate(bed)
+                self._each(cells, partial(self._measure, bed))
+        except FlexPieError as error:
+            if error.code is ErrorCode.INVALID_ARGUMENT:  # what the machine lacks, it lacks for all
+                raise
+            self._watcher.say(f"left out: {ground}: {error}")
+            lost = [cell for cell in cells if cell in self._waiting]
+            self._outcome.failed += lost
+            self._waiting = [cell for cell in self._waiting if cell not in lost]
 
     def _measure(self, bed: testbed.Testbed, cell: Cell) -> None:
         if not self._ledger.left(cell):
@@ -181,15 +191,22 @@ class _Sweep:
             self._outcome.noisy.append(cell)
             self._watcher.say(f"left out: {cell}: too noisy: {'; '.join(found.complaints)}")
             return
+        try:
+            self._plan_and_launch(bed, cell, noisy=not found.quiet)
+        except FlexPieError as error:
+            self._outcome.failed.append(cell)
+            self._watcher.say(f"left out: {cell}: {error}")
+        if not self._ledger.left(cell):
+            self._outcome.measured.append(cell)
+
+    def _plan_and_launch(self, bed: testbed.Testbed, cell: Cell, noisy: bool) -> None:
         self._watcher.stage(f"planning {cell}")
         files = self._library.files(cell.model)
         cluster = read_cluster_file(bed.cluster_file).cluster
         plans, refused = plan_strategies(cell, files, cluster, self._ledger.possible(cell))
         self._keep_plans(cell, plans, refused)
         with MeasuredCell(bed, cell, files, plans) as running:
-            self._launch_all(running, cell, noisy=not found.quiet)
-        if not self._ledger.left(cell):
-            self._outcome.measured.append(cell)
+            self._launch_all(running, cell, noisy)
 
     def _check(self, bed: testbed.Testbed, cell: Cell) -> SelfTest:
         """The first self-test that finds the machine quiet, or the last one."""

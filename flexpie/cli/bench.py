@@ -130,10 +130,10 @@ def _run(settings: Settings, output: Path) -> int:
             with ProgressBar() as bar:
                 outcome = sweep(settings, file, library, bar)
         except KeyboardInterrupt:
+            _show(file.records, settings.cells)
             click.echo(f"All finished launches are in {output}; the same command goes on.", err=True)
             raise
-        finally:
-            _show(file.records, settings.cells)
+        _show(file.records, settings.cells)
     return _tell(outcome, output)
 
 

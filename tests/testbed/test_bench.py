@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,15 +19,16 @@ from flexpie.benchmark.progress import Ledger
 from flexpie.benchmark.records import Check, Launch, Planned, Traced, new_header
 from flexpie.benchmark.results import ResultFile, read_results
 from flexpie.benchmark.sweep import Outcome, Settings, sweep
-from flexpie.core.errors import FlexPieError
+from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.testbed.records import Records
+from flexpie.testbed.selftest import DeviceSpeed, SelfTest
 from tests.daemons import wait_until
 from tests.testbed.conftest import MakeTestbed
 from tests.testbed.hosts import remains
 
 pytestmark = pytest.mark.testbed
 
-SECONDS = 60.0
+SECONDS = 90.0
 CELL = Cell("digits", Ground((0.2, 0.2), 1e9))
 STRATEGIES = (OURS, ALONE, "InH")
 
@@ -49,11 +51,12 @@ class Silent:
 
 
 def run(output: Path, folder: Path, records: Records, launches: int, watcher: Silent | None = None,
-        strategies: Sequence[str] = STRATEGIES) -> Outcome:  # fmt: skip
-    settings = Settings([CELL], strategies, launches, launch_seconds=0.05, accept_noise=True, calibrated=False,
-                        check_seconds=0.05)  # fmt: skip
+        cells: Sequence[Cell] = (CELL,), **more: Any) -> Outcome:  # fmt: skip
+    chosen: dict[str, Any] = {"strategies": STRATEGIES, "launch_seconds": 0.05, "check_seconds": 0.05,
+                              "accept_noise": True, "calibrated": False, **more}  # fmt: skip
     library = ModelLibrary(folder, lambda name: flexpie_models.build(name).SerializeToString())
     with ResultFile(output, new_header("now")) as file:
+        settings = Settings(cells, launches=launches, **chosen)
         return sweep(settings, file, library, watcher or Silent(), records, overload=True)
 
 
@@ -87,6 +90,7 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 from flexpie.testbed.records import Records
+from flexpie.testbed.selftest import DeviceSpeed, SelfTest
 from tests.testbed.test_bench import run
 run(Path(sys.argv[1]), Path(sys.argv[2]), Records(Path(sys.argv[3])), 500)
 """
@@ -116,6 +120,40 @@ def test_an_interrupted_benchmark_leaves_a_whole_file_and_nothing_else(tmp_path:
 
 def launches_in(output: Path) -> int:
     return output.read_text().count('"launch"') if output.exists() else 0
+
+
+def test_nothing_begins_that_would_end_too_late(tmp_path: Path, records: Records) -> None:
+    outcome = run(tmp_path / "results.jsonl", tmp_path, records, 1, minutes=1e-3)
+    assert (outcome.out_of_time, outcome.measured, outcome.failed) == (True, [], [])
+
+
+def test_a_testbed_that_breaks_costs_its_own_cells_only(
+    tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calibrate(bed: testbed.Testbed) -> None:
+        if len(bed.devices) == 1:
+            raise FlexPieError(ErrorCode.INTERNAL, "The calibration failed: it burns")
+
+    monkeypatch.setattr("flexpie.benchmark.sweep.calibrate", calibrate)
+    broken, watcher = Cell("digits", Ground((0.2,), 1e9)), Silent()
+    outcome = run(tmp_path / "results.jsonl", tmp_path, records, 1, watcher, [broken, CELL], calibrated=True,
+                  strategies=(ALONE,))  # fmt: skip
+    assert (outcome.failed, outcome.measured) == ([broken], [CELL])
+    assert any("it burns" in line for line in watcher.said)
+
+
+def test_a_noisy_machine_is_told_with_its_numbers_and_its_cell_left_out(
+    tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = SelfTest((DeviceSpeed("d0", 0.2, 0.1),), (), 0.7, 0.0, 1.0)
+    monkeypatch.setattr("flexpie.benchmark.sweep.run_self_test", lambda bed, seconds: noisy)
+    watcher = Silent()
+    outcome = run(tmp_path / "results.jsonl", tmp_path, records, 1, watcher, accept_noise=False)
+    assert (outcome.noisy, outcome.measured) == ([CELL], [])
+    (line,) = watcher.said
+    assert "too noisy: other programs use 70% of a core; end them; d0 computes like 10.0% of a core, not 20.0%" in line
+    checks = [record for record in read_results(tmp_path / "results.jsonl").records if isinstance(record, Check)]
+    assert [check.found for check in checks] == [noisy]
 
 
 def test_another_testbed_that_runs_is_refused_by_name(tmp_path: Path, make: MakeTestbed, records: Records) -> None:
