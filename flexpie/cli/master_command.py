@@ -55,10 +55,23 @@ from flexpie.security.roles import Role
 )
 @click.option(
     "--max-requests",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Requests held at once, waiting and running; more are refused for the moment.",
+)
+@click.option(
+    "--max-model-requests",
     default=128,
     show_default=True,
     type=click.IntRange(1),
-    help="Requests in flight at once; more are refused.",
+    help="How many of them may be of one model.",
+)
+@click.option(
+    "--max-running", default=32, show_default=True, type=click.IntRange(1), help="Requests of one model run at once."
+)
+@click.option(
+    "--max-held-bytes", default="1GiB", show_default=True, type=SizeType(), help="Inputs of all requests held at once."
 )
 @click.option(
     "--max-request-bytes", default="256MiB", show_default=True, type=SizeType(), help="Largest request to take."
@@ -104,8 +117,9 @@ from flexpie.security.roles import Role
 @click.version_option(__version__, prog_name="flexpie-master")
 def main(
     cluster: Path, no_models: bool, port: int, host: str, tls: TlsFiles | None, insecure: bool,
-    state_folder: Path | None, request_timeout: float, max_requests: int, max_request_bytes: int, max_model_bytes: int,
-    startup_grace: float, dead_after: float | None, standby: bool, drain_seconds: float, log_level: str,
+    state_folder: Path | None, request_timeout: float, max_requests: int, max_model_requests: int, max_running: int,
+    max_held_bytes: int, max_request_bytes: int, max_model_bytes: int, startup_grace: float,
+    dead_after: float | None, standby: bool, drain_seconds: float, log_level: str,
 ) -> None:  # fmt: skip
     """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
 
@@ -113,12 +127,14 @@ def main(
     Ctrl-C let requests in flight finish; a second Ctrl-C ends the master at once.
     """
     with daemon_log(log_level, encrypted=tls is not None), ending_daemon("flexpie-master"):
+        from flexpie.master.admission import AdmissionLimits
         from flexpie.master.cluster_file import read_cluster_file
         from flexpie.master.daemon import DaemonOptions, serve
         from flexpie.master.master import Settings
         from flexpie.wire.state_folder import default_folder
 
-        settings = Settings(request_timeout, max_requests, startup_grace, standby, dead_after)
+        admission = AdmissionLimits(max_requests, min(max_model_requests, max_requests), max_running, max_held_bytes)
+        settings = Settings(request_timeout, admission, startup_grace, standby, dead_after)
         state_folder = state_folder or default_folder("master", port, cluster)
         credentials = load_tls(tls, [Role.MASTER])
         options = DaemonOptions(

@@ -32,8 +32,8 @@ def status(address: str, tls: TlsFiles | None, as_json: bool) -> None:
         return
     click.echo(
         f"flexpie-master {found.version} at {address}, up {found.uptime_seconds:.0f} s: "
-        f"{counted(found.requests_in_flight, 'request')} in flight, {found.requests_done} done, "
-        f"{found.requests_failed} failed"
+        f"{counted(found.requests_in_flight, 'request')} in flight, {found.holdings.waiting} waiting, "
+        f"{found.requests_done} done, {found.requests_failed} failed, {found.requests_refused} refused"
     )
     for device in found.devices:
         reason = device.reason.removeprefix(f"device {device.name} ({device.address}) ").rstrip(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flexpie.wire.v1 import master_pb2, trace_pb2
+from flexpie.wire.v1 import holdings_pb2, master_pb2, trace_pb2
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,23 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
+class Holdings:
+    """What the master holds at the moment; nothing of a request that has ended."""
+
+    requests: int
+    """Taken: waiting and running."""
+    waiting: int
+    """For their turn."""
+    request_bytes: int
+    """Of their inputs."""
+    tensors: int
+    """Results that came in and were not taken yet."""
+    uploads: int
+    threads: int
+    tasks: int
+
+
+@dataclass(frozen=True)
 class MasterStatus:
     """The whole system at a glance."""
 
@@ -127,6 +144,9 @@ class MasterStatus:
     """Payload that the master sent to workers."""
     gathered_bytes: int
     """Payload that the master received from workers."""
+    requests_refused: int
+    """Not taken, because the master held as many as it may."""
+    holdings: Holdings
 
 
 @dataclass(frozen=True)
@@ -226,6 +246,20 @@ def status_from_proto(message: master_pb2.MasterStatusReply) -> MasterStatus:
         requests_failed=message.requests_failed,
         scattered_bytes=message.scattered_bytes,
         gathered_bytes=message.gathered_bytes,
+        requests_refused=message.requests_refused,
+        holdings=_holdings_from_proto(message.holdings),
+    )
+
+
+def _holdings_from_proto(message: holdings_pb2.Holdings) -> Holdings:
+    return Holdings(
+        message.requests,
+        message.waiting,
+        message.request_bytes,
+        message.tensors,
+        message.uploads,
+        message.threads,
+        message.tasks,
     )
 
 

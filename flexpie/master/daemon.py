@@ -69,7 +69,7 @@ def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
         interceptors=[AccessControl()] if options.credentials else [],
         options=limits.server_options(min(hard_limit, 2**31 - 1)),
         # Each call may hold a message; beyond our own bound of requests there is room for watchers and questions.
-        maximum_concurrent_rpcs=2 * options.settings.max_requests + 100,
+        maximum_concurrent_rpcs=2 * options.settings.admission.requests + 100,
     )
     services = frozenset({OPEN_INFERENCE, _MASTER_SERVICE})
     server.add_generic_rpc_handlers((open_inference_handler(OpenInferenceServicer(master, options.max_request_bytes)),))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Mapping
@@ -25,7 +24,6 @@ from flexpie.master.inference import run_program
 from flexpie.master.request import Request, RunInterruptedError
 from flexpie.master.reruns import INTERRUPTING
 from flexpie.wire.framing import Cancel, Data, Failure, Frame, encode_frame
-from flexpie.wire.limits import MAX_TIMEOUT_SECONDS
 from flexpie.wire.tensors import Array
 
 _log = logging.getLogger(__name__)
@@ -59,17 +57,16 @@ class DataPlane:
     async def infer(
         self,
         model: ModelName,
-        choose: Callable[[], int],
+        profile: int,
         inputs: Mapping[str, tuple[Array, ElementType]],
-        timeout_seconds: float,
+        deadline: float,
     ) -> list[tuple[TensorSpec, Array]]:
-        """Answer a request; raises the FlexPieError that ends it. `choose` tells the profile that its inputs fit.
+        """Answer a request; raises the FlexPieError that ends it. `deadline` is a time of the running
+        event loop's clock.
 
         Where a run cannot be finished because a device or a link is lost, the state starts another one: inference
         changes nothing, so that nobody notices more than the time that it takes.
         """
-        deadline = asyncio.get_running_loop().time() + min(timeout_seconds, MAX_TIMEOUT_SECONDS)
-        profile = choose()
         request = Request(next(self._numbers), model, deadline)
         self.requests[request.number] = request
         arrays = {name: array for name, (array, _) in inputs.items()}

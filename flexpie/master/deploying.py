@@ -161,14 +161,14 @@ class Deployer:
         if start.pushed_only:
             return dataclasses.replace(deployment, pushed_bytes=pushed)
         programs = {index: _program(compiled, index) for index in deployment.participants}
-        resident = await self._build(deployment, programs)
+        ready = await self._build(deployment, programs)
         interface = _interface(start.entry, start.profile, model)
         saved = Saved(deployment, start.devices, programs, interface, summary)
         if start.standby:
             self.standbys[deployment.id] = start, saved
         else:
             self.keep(start, saved)
-        return dataclasses.replace(deployment, resident_bytes=resident, pushed_bytes=pushed)
+        return dataclasses.replace(ready, pushed_bytes=pushed)
 
     def promote(self, deployment: DeploymentId) -> None:
         """A standby serves from now on."""
@@ -181,12 +181,11 @@ class Deployer:
         links = _links(saved.deployment.devices, saved.programs.values())
         self.report(DeploymentPlanned(start.deployment, dataclasses.replace(saved.summary, links=links)))
         try:
-            resident = await self._build(saved.deployment, saved.programs)
+            return await self._build(saved.deployment, saved.programs)
         except FlexPieError as error:
             if error.code is ErrorCode.DEVICE_UNREACHABLE:
                 raise
             raise ResumeError(error.message) from error
-        return dataclasses.replace(saved.deployment, resident_bytes=resident)
 
     def _plan(
         self, start: StartDeployment, models: Sequence[ImportedModel], cluster: Cluster
@@ -296,23 +295,25 @@ class Deployer:
         await together(link.push(blobs, on_pushed) for link, blobs in zip(links, missing, strict=True) if blobs)
         return total
 
-    async def _build(self, deployment: Deployment, programs: Mapping[int, DeviceProgram]) -> dict[DeviceName, int]:
-        """Have every participant build its sessions; returns what they take of each one's memory, in bytes."""
+    async def _build(self, deployment: Deployment, programs: Mapping[int, DeviceProgram]) -> Deployment:
+        """Have every participant build its sessions; returns the deployment with what it takes of their memory."""
         total = len(deployment.participants)
         done = 0
         self.report(StageReached(deployment.id, "build", done, total, "devices"))
 
-        async def build(index: int) -> int:
+        async def build(index: int) -> worker_pb2.DeployReply:
             nonlocal done
             request = self._deploy_request(deployment, programs[index])
             reply = await self.links[deployment.devices[index]].deploy(request)
             done += 1
             self.report(StageReached(deployment.id, "build", done, total, "devices"))
-            return reply.resident_bytes
+            return reply
 
-        resident = await together(build(index) for index in deployment.participants)
+        replies = await together(build(index) for index in deployment.participants)
         names = [deployment.devices[index] for index in deployment.participants]
-        return dict(zip(names, resident, strict=True))
+        resident = {name: reply.resident_bytes for name, reply in zip(names, replies, strict=True)}
+        most = min((reply.max_requests for reply in replies if reply.max_requests), default=0)
+        return dataclasses.replace(deployment, resident_bytes=resident, max_requests=most)
 
     def _deploy_request(self, deployment: Deployment, program: DeviceProgram) -> worker_pb2.DeployRequest:
         addresses = {device.name: device.address for device in self.cluster.devices}

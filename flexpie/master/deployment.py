@@ -26,6 +26,8 @@ class Deployment:
     """In the order of ``program.outputs``."""
     resident_bytes: Mapping[DeviceName, int] = field(default_factory=dict)
     """What it takes of each participant's memory."""
+    max_requests: int = 0
+    """That all participants have room for at once; 0 is not known."""
     pushed_bytes: int = 0
     """What had to be pushed for it."""
 

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flexpie import pipeline
@@ -18,6 +18,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master import refusals
+from flexpie.master.admission import Admission, AdmissionLimits, Client
 from flexpie.master.archive import Archive, Recalled
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
 from flexpie.master.dataplane import DataPlane
@@ -68,9 +69,11 @@ from flexpie.master.links import Presence, WorkerLink
 from flexpie.master.records import ModelRecord
 from flexpie.master.saving import Saved
 from flexpie.master.state import MasterState
+from flexpie.master.turnstile import Turnstile
 from flexpie.master.uploads import Upload
 from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Failure, Frame
+from flexpie.wire.limits import MAX_TIMEOUT_SECONDS
 from flexpie.wire.tensors import Array
 from flexpie.wire.v1 import peer_pb2, worker_pb2
 
@@ -86,8 +89,8 @@ class Settings:
 
     request_timeout_seconds: float = 60.0
     """Deadline of a request whose client sets none."""
-    max_requests: int = 128
-    """In flight at once."""
+    admission: AdmissionLimits = field(default_factory=AdmissionLimits)
+    """How many requests are held at once."""
     grace_seconds: float = 5.0
     """How long devices have to connect before models are planned without them."""
     standby: bool = True
@@ -116,8 +119,8 @@ class Master:
         master_id = archive.identity[:8]
         names = [device.name for device in file.cluster.devices]
         token = f"{master_id}-{archive.run}"
-        self.state = MasterState(names, token=token, max_requests=self.settings.max_requests,
-                                 standby=self.settings.standby)  # fmt: skip
+        self.state = MasterState(names, token=token, standby=self.settings.standby)
+        self.turnstile = Turnstile(Admission(self.settings.admission))
         given = self.settings.dead_after_seconds
         heartbeat = file.heartbeat if given is None else Heartbeat(given)
         self.links = {
@@ -241,20 +244,27 @@ class Master:
         model: str,
         inputs: Mapping[str, tuple[Array, ElementType]],
         timeout_seconds: float | None = None,
+        client: Client = None,
     ) -> list[tuple[TensorSpec, Array]]:
-        """Answer a request: the model's outputs, in their order.
+        """Answer a request: the model's outputs, in their order. It waits until it is the turn of `client`.
 
         Raises FlexPieError: MODEL_NOT_FOUND, MODEL_NOT_READY, INVALID_INPUT, OVERLOADED, DEADLINE_EXCEEDED,
         DEVICE_UNREACHABLE, and what workers fail with.
         """
-
-        def choose() -> int:
-            record = self.model(model)
-            asked_before = any(profile.serving or profile.was_ready for profile in record.profiles)
-            return choose_profile(model, record.interfaces, inputs) if asked_before else 0
-
         timeout = self.settings.request_timeout_seconds if timeout_seconds is None else timeout_seconds
-        return await self.data.infer(model, choose, inputs, timeout)
+        deadline = asyncio.get_running_loop().time() + min(timeout, MAX_TIMEOUT_SECONDS)
+        record, profile = self._choose(model, inputs)
+        nbytes = sum(array.nbytes for array, _ in inputs.values())
+        async with self.turnstile.turn(model, client, nbytes, deadline):
+            if self.state.models.get(model) is not record:  # it has been loaded anew meanwhile
+                _, profile = self._choose(model, inputs)
+            return await self.data.infer(model, profile, inputs, deadline)
+
+    def _choose(self, model: str, inputs: Mapping[str, tuple[Array, ElementType]]) -> tuple[ModelRecord, int]:
+        """The model of a request, and the profile that its inputs fit."""
+        record = self.model(model)
+        asked_before = any(profile.serving or profile.was_ready for profile in record.profiles)
+        return record, choose_profile(model, record.interfaces, inputs) if asked_before else 0
 
     # ----------------------------------------------------------------------------------------- links
 
@@ -316,12 +326,14 @@ class Master:
             case PromoteStandby(deployment):
                 _log.info("standby serves deployment=%s", deployment)
                 self._deployer.promote(deployment)
+                self._set_places(self._deployments[deployment])
             case Undeploy(deployment, devices):
                 self._deployer.standbys.pop(deployment, None)
                 self._deployments.pop(deployment, None)
                 return self._spawn(self._undeploy(deployment, devices))
             case ForgetModel(model):
                 self._deployer.forget(model)
+                self.turnstile.admission.forget(model)
                 if content := self._contents.pop(model, ""):
                     self.archive.models.release(content)
             case Probe(device):
@@ -367,6 +379,8 @@ class Master:
             self._building.pop(start.deployment, None)
             if not start.pushed_only:
                 self._deployments[start.deployment] = deployment
+            if not start.standby:
+                self._set_places(deployment)
             self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))
             _log.info("%s ready model=%s deployment=%s", what, name, start.deployment)
         finally:
@@ -385,6 +399,11 @@ class Master:
     def _keep_deployment(self, start: StartDeployment, saved: Saved) -> None:
         content = self._contents.get(start.entry.name, "")
         self._spawn(self.archive.keep_deployment(start.entry, start.profile, content, saved))
+
+    def _set_places(self, deployment: Deployment) -> None:
+        """A deployment serves: as many of its model's requests run as its devices have room for."""
+        if deployment.max_requests:
+            self.turnstile.admission.set_places(deployment.model, deployment.max_requests)
 
     async def _undeploy(self, deployment: DeploymentId, devices: tuple[DeviceName, ...]) -> None:
         for device in devices:

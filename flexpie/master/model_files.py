@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from flexpie.master.uploads import MAX_UPLOAD_BYTES, Upload
+from flexpie.master.uploads import INCOMING, MAX_UPLOAD_BYTES, Upload
 from flexpie.wire.external_data import external_files
 
 _READ_BYTES = 1024 * 1024
@@ -32,6 +32,11 @@ class ModelFiles:
     def upload(self, total_bytes: int, max_bytes: int = MAX_UPLOAD_BYTES) -> Upload:
         """Begin to take in a model; see `Upload`."""
         return Upload(self.folder, total_bytes, max_bytes)
+
+    @property
+    def uploads(self) -> int:
+        """How many are on their way in."""
+        return sum(1 for _ in self.folder.glob(f"{INCOMING}*"))
 
     def path(self, content: str, file: str) -> Path:
         """Where a model's own file lies."""

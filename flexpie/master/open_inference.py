@@ -153,7 +153,7 @@ class OpenInferenceServicer:
         record = self._model(request.model_name, request.model_version)
         inputs = inputs_from_proto(request)
         wanted = _wanted_outputs(request, record)
-        outputs = await self._master.infer(request.model_name, inputs, context.time_remaining())
+        outputs = await self._master.infer(request.model_name, inputs, context.time_remaining(), client_of(context))
         chosen = [(spec, array) for spec, array in outputs if not wanted or spec.name in wanted]
         return response_to_proto(request, chosen)
 
@@ -166,6 +166,12 @@ class OpenInferenceServicer:
                 f"Its only version is {VERSION!r}; leave the version away.",
             )
         return record
+
+
+def client_of(context: Context) -> str:
+    """Who asks: the name in a certificate, or else the connection."""
+    names = list(context.auth_context().get("x509_common_name", ()))
+    return names[0].decode("utf-8", "replace") if names else str(context.peer())
 
 
 def inputs_from_proto(request: pb.ModelInferRequest) -> dict[str, tuple[Array, ElementType]]:

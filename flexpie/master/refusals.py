@@ -30,15 +30,6 @@ def unloaded(name: str) -> Failure:
     return Failure(ErrorCode.MODEL_NOT_READY, f"Model {name} was unloaded.")
 
 
-def overloaded(requests: int) -> Failure:
-    """As many requests as allowed are in flight."""
-    return Failure(
-        ErrorCode.OVERLOADED,
-        f"{requests} requests are in flight, the most that this master takes.",
-        "Send the request again later, or start the master with a higher --max-requests.",
-    )
-
-
 def device_lost(name: str, reason: str) -> Failure:
     """A device that works on the request is gone."""
     return Failure(

@@ -53,6 +53,11 @@ class Request:
         return max(1, int((self.deadline - self._loop.time()) * 1000) + 1)
 
     @property
+    def messages(self) -> int:
+        """That came in and were not taken yet."""
+        return len(self._messages)
+
+    @property
     def end_reason(self) -> str:
         """Why it ended without an answer."""
         if self._error is not None:

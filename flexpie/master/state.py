@@ -86,9 +86,7 @@ then twice as long each time. Together a minute: as long as workers keep what a 
 class MasterState:
     """Membership of devices, models, deployments and requests in flight."""
 
-    def __init__(
-        self, devices: Sequence[DeviceName], *, token: str = "", max_requests: int = 128, standby: bool = False
-    ) -> None:
+    def __init__(self, devices: Sequence[DeviceName], *, token: str = "", standby: bool = False) -> None:
         """`token` begins every deployment's id, so that two runs of a master never share one; `standby` tells whether
         to prepare for the loss of each device."""
         self.members = Membership(devices)
@@ -101,7 +99,6 @@ class MasterState:
         self.requests_done = 0
         self.requests_failed = 0
         self.stopping = False
-        self._max_requests = max_requests
         self._token = token
         self._standby = standby
         self._preparing: Preparation | None = None
@@ -490,8 +487,6 @@ class MasterState:
         profile = model.profiles[index]
         if not profile.serving and not readiness.is_replanned(profile, self.members, self.links):
             return readiness.not_ready(profile, self.members, self.links)
-        if len(self.requests) >= self._max_requests:
-            return refusals.overloaded(len(self.requests))
         return None
 
     def _flush(self, profile: ProfileRecord) -> None:

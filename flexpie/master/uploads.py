@@ -14,6 +14,8 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 MAX_UPLOAD_BYTES = 8 * 1024**3
 """Default bound of a model, all its files together."""
 MAX_FILES = 4096
+INCOMING = "incoming-"
+"""How the folder of an unfinished upload begins."""
 
 
 class Upload:
@@ -29,7 +31,7 @@ class Upload:
                 f"The model has {total_bytes} bytes; the limit is {max_bytes} bytes.",
                 "Load a smaller model, or start the master with a higher --max-model-bytes.",
             )
-        self.folder = Path(tempfile.mkdtemp(prefix="incoming-", dir=parent))
+        self.folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
         self.files: list[Path] = []
         self.hashes: list[str] = []
         """SHA-256 (hex) of each file, once it is complete."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 from flexpie import __version__
 from flexpie.master.events import SegmentSummary
 from flexpie.master.interface import merged
@@ -9,7 +12,7 @@ from flexpie.master.master import Master
 from flexpie.master.readiness import describe_profile
 from flexpie.master.records import DeviceRecord, ModelRecord, ProfileRecord
 from flexpie.wire.codec import tensor_to_proto
-from flexpie.wire.v1 import master_pb2
+from flexpie.wire.v1 import holdings_pb2, master_pb2
 
 
 def model_to_proto(master: Master, record: ModelRecord) -> master_pb2.ModelInfo:
@@ -105,6 +108,7 @@ def progress_to_proto(master: Master, record: ModelRecord) -> master_pb2.LoadPro
 
 def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterStatusReply:
     """The whole system at a glance."""
+    admission = master.turnstile.admission
     addresses = {name: link.device.address for name, link in master.links.items()}
     return master_pb2.MasterStatusReply(
         version=__version__,
@@ -116,6 +120,16 @@ def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterS
         requests_failed=master.state.requests_failed,
         scattered_bytes=master.data.scattered_bytes,
         gathered_bytes=master.data.gathered_bytes,
+        requests_refused=admission.refused,
+        holdings=holdings_pb2.Holdings(
+            requests=len(admission),
+            waiting=admission.waiting,
+            request_bytes=admission.nbytes,
+            tensors=sum(request.messages for request in master.data.requests.values()),
+            uploads=master.archive.models.uploads,
+            threads=threading.active_count(),
+            tasks=len(asyncio.all_tasks()),
+        ),
     )
 
 

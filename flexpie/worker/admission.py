@@ -35,9 +35,13 @@ def check_program(program: DeviceProgram) -> None:
             raise _corrupt(f"step {number} ({type(step).__name__}) is wrong: {error}") from error
 
 
-def resident_bytes(program: DeviceProgram) -> int:
-    """Bytes that a program takes while a request runs: its weights and the largest sum of values held at once."""
-    weights = sum(blob.nbytes for subgraph in program.subgraphs for blob in subgraph.weights)
+def weight_bytes(program: DeviceProgram) -> int:
+    """Bytes that a program takes while no request runs."""
+    return sum(blob.nbytes for subgraph in program.subgraphs for blob in subgraph.weights)
+
+
+def request_bytes(program: DeviceProgram) -> int:
+    """Bytes that a request takes: the largest sum of values held at once."""
     sizes = [value.nbytes for value in program.values]
     held: set[int] = set()
     now = most = 0
@@ -57,7 +61,7 @@ def resident_bytes(program: DeviceProgram) -> int:
         held |= new
         now += sum(sizes[value] for value in new)
         most = max(most, now)
-    return weights + most
+    return most
 
 
 def _check_step(program: DeviceProgram, step: object, held: set[int], messages: set[tuple[int, int]]) -> None:

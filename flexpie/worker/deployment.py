@@ -19,6 +19,8 @@ class Limits:
     """Of payloads that wait for their step."""
     memory_bytes: int = 0
     """Of weights and activations of all deployments; 0 is no limit."""
+    activation_bytes: int = 2 * 1024 * 1024 * 1024
+    """Of the values of all requests in flight; less where `memory_bytes` leaves less beside the weights."""
     remembered: int = 4096
     """Ended requests whose late messages are known and dropped."""
     lease_seconds: float = 60.0
@@ -34,7 +36,9 @@ class Deployment:
     master_id: str
     model: str
     device_names: tuple[str, ...]
-    resident_bytes: int
+    weight_bytes: int
+    request_bytes: int
+    """Most that one request holds at once."""
     expected: dict[Slot, int | None]
     """Payload bytes of every message of a request; None where strings or opaque values make them unknown."""
     ready: bool = False
@@ -46,6 +50,11 @@ class Deployment:
     bytes_received: int = 0
     frames_sent: int = 0
     compute_seconds: float = 0.0
+
+    @property
+    def resident_bytes(self) -> int:
+        """What it takes while one request runs."""
+        return self.weight_bytes + self.request_bytes
 
     def name_of(self, device: int) -> str:
         """What the user calls a device."""

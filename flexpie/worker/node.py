@@ -95,6 +95,12 @@ class WorkerNode:
         """The one thread that uses the store."""
         return self._builder.disk
 
+    @property
+    def tensors(self) -> int:
+        """Values and messages that are held for requests."""
+        mailboxes = sum(len(request.mailbox) for request in self.state.requests.values())
+        return mailboxes + sum(len(table.arrays) for table in self._tables.values())
+
     def handle(self, event: Event) -> None:
         """Take in an event and carry out what follows. Events that arise meanwhile wait for their turn."""
         if self.tracer.active and isinstance(event, FrameArrived):

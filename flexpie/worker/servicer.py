@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
@@ -19,7 +20,7 @@ from flexpie.core.program import BlobRef
 from flexpie.wire.codec import blob_from_proto, program_from_proto
 from flexpie.wire.limits import PROTOCOL
 from flexpie.wire.status import errors_as_status
-from flexpie.wire.v1 import trace_pb2, worker_pb2, worker_pb2_grpc
+from flexpie.wire.v1 import holdings_pb2, trace_pb2, worker_pb2, worker_pb2_grpc
 from flexpie.worker.deployment import Deployment
 from flexpie.worker.engine import ENGINE_VERSION
 from flexpie.worker.events import DeploymentsClaimed, DeployRequested, UndeployRequested
@@ -48,6 +49,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         self._node = node
         self._identity = identity
         self._started_at = time.monotonic()
+        self._uploads = 0
 
     async def Handshake(self, request: worker_pb2.HandshakeRequest, context: _Context) -> worker_pb2.HandshakeReply:
         async with errors_as_status(context):
@@ -85,11 +87,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     ) -> worker_pb2.PushBlobsReply:
         upload = _Upload(self._node.store, self._node.disk)
         async with errors_as_status(context):
+            self._uploads += 1
             try:
                 async for chunk in request_iterator:
                     await upload.take(chunk)
                 await upload.finish_blob()
             finally:
+                self._uploads -= 1
                 upload.abort()
         _log.info("blobs stored count=%d bytes=%d", upload.blobs, upload.nbytes)
         return worker_pb2.PushBlobsReply(blobs=upload.blobs, nbytes=upload.nbytes)
@@ -107,6 +111,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             resources = await node.deploy(event, dict(request.peers))
             reply.build_seconds = resources.build_seconds
             reply.resident_bytes = node.state.deployments[request.deployment_id].resident_bytes
+            reply.max_requests = node.state.most_requests(request.deployment_id)
         return reply
 
     async def Undeploy(self, request: worker_pb2.UndeployRequest, context: _Context) -> worker_pb2.UndeployReply:
@@ -125,6 +130,14 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             store_bytes=node.store.used_bytes,
             store_limit_bytes=node.store.limit_bytes,
             uptime_seconds=time.monotonic() - self._started_at,
+            holdings=holdings_pb2.Holdings(
+                requests=len(node.state.requests),
+                request_bytes=node.state.buffered_bytes,
+                tensors=node.tensors,
+                uploads=self._uploads,
+                threads=threading.active_count(),
+                tasks=len(asyncio.all_tasks()),
+            ),
         )
 
     async def CheckPeer(self, request: worker_pb2.CheckPeerRequest, context: _Context) -> worker_pb2.CheckPeerReply:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire.framing import Failure
-from flexpie.worker.admission import check_program, resident_bytes
+from flexpie.worker.admission import check_program, request_bytes, weight_bytes
 from flexpie.worker.deployment import Deployment, Limits, expected_messages
 from flexpie.worker.events import (
     BatchExecuted,
@@ -60,10 +60,13 @@ class WorkerState:
     computing: RequestKey | None = None
     """The request whose batch is being executed; it may have ended meanwhile."""
     draining: bool = False
+    held_bytes: int = 0
+    """What the values of all requests in flight may take."""
+    buffered_bytes: int = 0
+    """Of payloads that wait for their step."""
     _waiting: set[RequestKey] = field(default_factory=set)
     """Requests with steps to execute."""
     _ended: OrderedDict[RequestKey, Outcome] = field(default_factory=OrderedDict)
-    _buffered: int = 0
     _arrivals: int = 0
 
     def handle(self, event: Event) -> list[Instruction]:
@@ -143,8 +146,8 @@ class WorkerState:
                     return [ConfirmDeployment(event.deployment_id)]  # its master has started again
                 raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"The deployment {event.deployment_id} exists already.")
             check_program(event.program)
-            resident = resident_bytes(event.program)
-            self._check_memory(resident, event.model or event.deployment_id)
+            weights, activations = weight_bytes(event.program), request_bytes(event.program)
+            self._check_memory(weights + activations, event.model or event.deployment_id)
         except FlexPieError as error:
             return [RefuseDeployment(event.deployment_id, Failure.of(error))]
         self.deployments[event.deployment_id] = Deployment(
@@ -153,7 +156,8 @@ class WorkerState:
             event.master_id,
             event.model,
             event.device_names,
-            resident,
+            weights,
+            activations,
             expected_messages(event.program),
         )
         return [BuildDeployment(event.deployment_id, event.program)]
@@ -214,7 +218,7 @@ class WorkerState:
         deployment.bytes_received += len(event.payload)
         request = self.requests.get(key)
         if request is None:
-            refusal = self._refusal()
+            refusal = self._refusal(deployment)
             request = self._admit(key, event.deadline, event.at)
             if refusal is not None:
                 return self._fail(key, refusal)
@@ -223,7 +227,7 @@ class WorkerState:
             return self._fail(key, problem)
         return self._advance(request)
 
-    def _refusal(self) -> Failure | None:
+    def _refusal(self, deployment: Deployment) -> Failure | None:
         """Why no further request can be taken."""
         if self.draining:
             return Failure.of(_shutting_down())
@@ -233,13 +237,34 @@ class WorkerState:
                 f"This worker has {len(self.requests)} requests in flight, which is its limit.",
                 "Try again when some have finished.",
             )
+        room = self._activation_room()
+        if self.requests and self.held_bytes + deployment.request_bytes > room:
+            return Failure(
+                ErrorCode.OVERLOADED,
+                f"The {len(self.requests)} requests in flight on this worker may take {self.held_bytes} bytes, and one "
+                f"more {deployment.request_bytes}; there is room for {room}.",
+                "Try again when some have finished, or start the worker with a larger --memory.",
+            )
         return None
+
+    def _activation_room(self) -> int:
+        """Bytes that the values of requests may take."""
+        limits = self.limits
+        weights = sum(deployment.weight_bytes for deployment in self.deployments.values())
+        left = limits.memory_bytes - weights if limits.memory_bytes else limits.activation_bytes
+        return min(left, limits.activation_bytes)
+
+    def most_requests(self, deployment_id: str) -> int:
+        """How many requests of a deployment alone have room here at once."""
+        room = self._activation_room() // max(1, self.deployments[deployment_id].request_bytes)
+        return max(1, min(self.limits.requests, room))
 
     def _admit(self, key: RequestKey, deadline: float, at: float) -> Request:
         deployment = self.deployments[key.deployment_id]
         request = Request(key, deployment.program, deadline, self._arrivals, at, awaited=set(deployment.expected))
         self._arrivals += 1
         self.requests[key] = request
+        self.held_bytes += deployment.request_bytes
         return request
 
     def _deposit(self, request: Request, deployment: Deployment, event: FrameArrived) -> Failure | None:
@@ -252,16 +277,16 @@ class WorkerState:
         expected, length = deployment.expected[slot], len(event.payload)
         if expected is not None and expected != length:
             return Failure(ErrorCode.CORRUPT_PACKAGE, f"The {what} has {length} bytes instead of {expected}.")
-        if self._buffered + length > self.limits.buffered_bytes:
+        if self.buffered_bytes + length > self.limits.buffered_bytes:
             return Failure(
                 ErrorCode.OVERLOADED,
-                f"This worker holds {self._buffered} bytes of waiting messages; its limit is "
+                f"This worker holds {self.buffered_bytes} bytes of waiting messages; its limit is "
                 f"{self.limits.buffered_bytes}.",
                 "Try again with fewer requests at once.",
             )
         request.awaited.remove(slot)
         request.mailbox[slot] = event.payload
-        self._buffered += length
+        self.buffered_bytes += length
         return None
 
     def _advance(self, request: Request) -> list[Instruction]:
@@ -284,7 +309,7 @@ class WorkerState:
         self._waiting.remove(key)
         self.computing = key
         batch = self.requests[key].take_batch()
-        self._buffered -= sum(map(len, batch.payloads))
+        self.buffered_bytes -= sum(map(len, batch.payloads))
         return [batch]
 
     def _finish_batch(self, key: RequestKey, seconds: float) -> list[Instruction]:
@@ -320,8 +345,9 @@ class WorkerState:
         if request is None:
             return []
         self._waiting.discard(key)
-        self._buffered -= request.buffered_bytes
+        self.buffered_bytes -= request.buffered_bytes
         deployment = self.deployments[key.deployment_id]
+        self.held_bytes -= deployment.request_bytes
         if outcome is Outcome.FINISHED:
             deployment.requests_done += 1
         else:

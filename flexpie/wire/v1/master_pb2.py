@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from flexpie.wire.v1 import holdings_pb2 as flexpie_dot_wire_dot_v1_dot_holdings__pb2
 from flexpie.wire.v1 import trace_pb2 as flexpie_dot_wire_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/master.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1b\x66lexpie/wire/v1/trace.proto\"!\n\x11TraceModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x0fTraceModelReply\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12,\n\x05trace\x18\x03 \x01(\x0b\x32\x1d.flexpie.wire.v1.RequestTrace\"\x15\n\x05Shape\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\"\x96\x01\n\x07Profile\x12?\n\x0cinput_shapes\x18\x01 \x03(\x0b\x32).flexpie.wire.v1.Profile.InputShapesEntry\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\"\x98\x02\n\x08LoadSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12@\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32*.flexpie.wire.v1.LoadSpec.InputShapesEntry\x12\x0e\n\x06scheme\x18\x03 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12*\n\x08profiles\x18\x05 \x03(\x0b\x32\x18.flexpie.wire.v1.Profile\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x0c\n\x04plan\x18\x07 \x01(\t\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\",\n\tFileChunk\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"p\n\x0bLoadRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x19.flexpie.wire.v1.LoadSpecH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.flexpie.wire.v1.FileChunkH\x00\x42\t\n\x07request\"\xa8\x01\n\x0cLoadProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12)\n\x05model\x18\x05 \x01(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x10\n\x08\x66inished\x18\x06 \x01(\x08\x12\x0f\n\x07profile\x18\x07 \x01(\r\x12\x10\n\x08profiles\x18\x08 \x01(\r\"\x1d\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bUnloadReply\"\x0f\n\rModelsRequest\"9\n\x0bModelsReply\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\"8\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\"\x88\x01\n\x0bSegmentInfo\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0e\n\x06shares\x18\x03 \x03(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x65xchange_seconds\x18\x05 \x01(\x01\x12\x16\n\x0e\x65xchange_bytes\x18\x06 \x01(\x04\"\xcc\x04\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12+\n\x06inputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x05 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x06 \x01(\t\x12.\n\x08segments\x18\x07 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x08 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\t \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\n \x03(\t\x12\x14\n\x0cpushed_bytes\x18\x0b \x01(\x04\x12\x45\n\x0eresident_bytes\x18\x0c \x03(\x0b\x32-.flexpie.wire.v1.ModelInfo.ResidentBytesEntry\x12.\n\x08profiles\x18\r \x03(\x0b\x32\x1c.flexpie.wire.v1.ProfileInfo\x12\x1b\n\x13requests_per_second\x18\x0e \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\x0f \x01(\x08\x12\x11\n\tobjective\x18\x10 \x01(\t\x12\x0e\n\x06remark\x18\x11 \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xff\x03\n\x0bProfileInfo\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x06inputs\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x05 \x01(\t\x12.\n\x08segments\x18\x06 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x07 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\x08 \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\t \x03(\t\x12\x14\n\x0cpushed_bytes\x18\n \x01(\x04\x12G\n\x0eresident_bytes\x18\x0b \x03(\x0b\x32/.flexpie.wire.v1.ProfileInfo.ResidentBytesEntry\x12\x1b\n\x13requests_per_second\x18\x0c \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\r \x01(\x08\x12\x0e\n\x06remark\x18\x0e \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"n\n\nDeviceInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\"\x15\n\x13MasterStatusRequest\"\x93\x02\n\x11MasterStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x02 \x01(\x01\x12,\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.DeviceInfo\x12*\n\x06models\x18\x04 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x1a\n\x12requests_in_flight\x18\x05 \x01(\r\x12\x15\n\rrequests_done\x18\x06 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x07 \x01(\x04\x12\x17\n\x0fscattered_bytes\x18\x08 \x01(\x04\x12\x16\n\x0egathered_bytes\x18\t \x01(\x04\x32\x98\x03\n\rMasterService\x12G\n\x04Load\x12\x1c.flexpie.wire.v1.LoadRequest\x1a\x1d.flexpie.wire.v1.LoadProgress(\x01\x30\x01\x12\x46\n\x06Unload\x12\x1e.flexpie.wire.v1.UnloadRequest\x1a\x1c.flexpie.wire.v1.UnloadReply\x12\x46\n\x06Models\x12\x1e.flexpie.wire.v1.ModelsRequest\x1a\x1c.flexpie.wire.v1.ModelsReply\x12X\n\x0cMasterStatus\x12$.flexpie.wire.v1.MasterStatusRequest\x1a\".flexpie.wire.v1.MasterStatusReply\x12T\n\nTraceModel\x12\".flexpie.wire.v1.TraceModelRequest\x1a .flexpie.wire.v1.TraceModelReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/master.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1e\x66lexpie/wire/v1/holdings.proto\x1a\x1b\x66lexpie/wire/v1/trace.proto\"!\n\x11TraceModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x0fTraceModelReply\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12,\n\x05trace\x18\x03 \x01(\x0b\x32\x1d.flexpie.wire.v1.RequestTrace\"\x15\n\x05Shape\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\"\x96\x01\n\x07Profile\x12?\n\x0cinput_shapes\x18\x01 \x03(\x0b\x32).flexpie.wire.v1.Profile.InputShapesEntry\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\"\x98\x02\n\x08LoadSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12@\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32*.flexpie.wire.v1.LoadSpec.InputShapesEntry\x12\x0e\n\x06scheme\x18\x03 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12*\n\x08profiles\x18\x05 \x03(\x0b\x32\x18.flexpie.wire.v1.Profile\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x0c\n\x04plan\x18\x07 \x01(\t\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\",\n\tFileChunk\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"p\n\x0bLoadRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x19.flexpie.wire.v1.LoadSpecH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.flexpie.wire.v1.FileChunkH\x00\x42\t\n\x07request\"\xa8\x01\n\x0cLoadProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12)\n\x05model\x18\x05 \x01(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x10\n\x08\x66inished\x18\x06 \x01(\x08\x12\x0f\n\x07profile\x18\x07 \x01(\r\x12\x10\n\x08profiles\x18\x08 \x01(\r\"\x1d\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bUnloadReply\"\x0f\n\rModelsRequest\"9\n\x0bModelsReply\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\"8\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\"\x88\x01\n\x0bSegmentInfo\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0e\n\x06shares\x18\x03 \x03(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x65xchange_seconds\x18\x05 \x01(\x01\x12\x16\n\x0e\x65xchange_bytes\x18\x06 \x01(\x04\"\xcc\x04\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12+\n\x06inputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x05 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x06 \x01(\t\x12.\n\x08segments\x18\x07 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x08 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\t \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\n \x03(\t\x12\x14\n\x0cpushed_bytes\x18\x0b \x01(\x04\x12\x45\n\x0eresident_bytes\x18\x0c \x03(\x0b\x32-.flexpie.wire.v1.ModelInfo.ResidentBytesEntry\x12.\n\x08profiles\x18\r \x03(\x0b\x32\x1c.flexpie.wire.v1.ProfileInfo\x12\x1b\n\x13requests_per_second\x18\x0e \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\x0f \x01(\x08\x12\x11\n\tobjective\x18\x10 \x01(\t\x12\x0e\n\x06remark\x18\x11 \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xff\x03\n\x0bProfileInfo\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x06inputs\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x05 \x01(\t\x12.\n\x08segments\x18\x06 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x07 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\x08 \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\t \x03(\t\x12\x14\n\x0cpushed_bytes\x18\n \x01(\x04\x12G\n\x0eresident_bytes\x18\x0b \x03(\x0b\x32/.flexpie.wire.v1.ProfileInfo.ResidentBytesEntry\x12\x1b\n\x13requests_per_second\x18\x0c \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\r \x01(\x08\x12\x0e\n\x06remark\x18\x0e \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"n\n\nDeviceInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\"\x15\n\x13MasterStatusRequest\"\xda\x02\n\x11MasterStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x02 \x01(\x01\x12,\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.DeviceInfo\x12*\n\x06models\x18\x04 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x1a\n\x12requests_in_flight\x18\x05 \x01(\r\x12\x15\n\rrequests_done\x18\x06 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x07 \x01(\x04\x12\x17\n\x0fscattered_bytes\x18\x08 \x01(\x04\x12\x16\n\x0egathered_bytes\x18\t \x01(\x04\x12+\n\x08holdings\x18\n \x01(\x0b\x32\x19.flexpie.wire.v1.Holdings\x12\x18\n\x10requests_refused\x18\x0b \x01(\x04\x32\x98\x03\n\rMasterService\x12G\n\x04Load\x12\x1c.flexpie.wire.v1.LoadRequest\x1a\x1d.flexpie.wire.v1.LoadProgress(\x01\x30\x01\x12\x46\n\x06Unload\x12\x1e.flexpie.wire.v1.UnloadRequest\x1a\x1c.flexpie.wire.v1.UnloadReply\x12\x46\n\x06Models\x12\x1e.flexpie.wire.v1.ModelsRequest\x1a\x1c.flexpie.wire.v1.ModelsReply\x12X\n\x0cMasterStatus\x12$.flexpie.wire.v1.MasterStatusRequest\x1a\".flexpie.wire.v1.MasterStatusReply\x12T\n\nTraceModel\x12\".flexpie.wire.v1.TraceModelRequest\x1a .flexpie.wire.v1.TraceModelReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,52 +41,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_options = b'8\001'
   _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._loaded_options = None
   _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_options = b'8\001'
-  _globals['_TRACEMODELREQUEST']._serialized_start=78
-  _globals['_TRACEMODELREQUEST']._serialized_end=111
-  _globals['_TRACEMODELREPLY']._serialized_start=113
-  _globals['_TRACEMODELREPLY']._serialized_end=209
-  _globals['_SHAPE']._serialized_start=211
-  _globals['_SHAPE']._serialized_end=232
-  _globals['_PROFILE']._serialized_start=235
-  _globals['_PROFILE']._serialized_end=385
-  _globals['_PROFILE_INPUTSHAPESENTRY']._serialized_start=311
-  _globals['_PROFILE_INPUTSHAPESENTRY']._serialized_end=385
-  _globals['_LOADSPEC']._serialized_start=388
-  _globals['_LOADSPEC']._serialized_end=668
-  _globals['_LOADSPEC_INPUTSHAPESENTRY']._serialized_start=311
-  _globals['_LOADSPEC_INPUTSHAPESENTRY']._serialized_end=385
-  _globals['_FILECHUNK']._serialized_start=670
-  _globals['_FILECHUNK']._serialized_end=714
-  _globals['_LOADREQUEST']._serialized_start=716
-  _globals['_LOADREQUEST']._serialized_end=828
-  _globals['_LOADPROGRESS']._serialized_start=831
-  _globals['_LOADPROGRESS']._serialized_end=999
-  _globals['_UNLOADREQUEST']._serialized_start=1001
-  _globals['_UNLOADREQUEST']._serialized_end=1030
-  _globals['_UNLOADREPLY']._serialized_start=1032
-  _globals['_UNLOADREPLY']._serialized_end=1045
-  _globals['_MODELSREQUEST']._serialized_start=1047
-  _globals['_MODELSREQUEST']._serialized_end=1062
-  _globals['_MODELSREPLY']._serialized_start=1064
-  _globals['_MODELSREPLY']._serialized_end=1121
-  _globals['_TENSORINFO']._serialized_start=1123
-  _globals['_TENSORINFO']._serialized_end=1179
-  _globals['_SEGMENTINFO']._serialized_start=1182
-  _globals['_SEGMENTINFO']._serialized_end=1318
-  _globals['_MODELINFO']._serialized_start=1321
-  _globals['_MODELINFO']._serialized_end=1909
-  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_start=1857
-  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_end=1909
-  _globals['_PROFILEINFO']._serialized_start=1912
-  _globals['_PROFILEINFO']._serialized_end=2423
-  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_start=1857
-  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_end=1909
-  _globals['_DEVICEINFO']._serialized_start=2425
-  _globals['_DEVICEINFO']._serialized_end=2535
-  _globals['_MASTERSTATUSREQUEST']._serialized_start=2537
-  _globals['_MASTERSTATUSREQUEST']._serialized_end=2558
-  _globals['_MASTERSTATUSREPLY']._serialized_start=2561
-  _globals['_MASTERSTATUSREPLY']._serialized_end=2836
-  _globals['_MASTERSERVICE']._serialized_start=2839
-  _globals['_MASTERSERVICE']._serialized_end=3247
+  _globals['_TRACEMODELREQUEST']._serialized_start=110
+  _globals['_TRACEMODELREQUEST']._serialized_end=143
+  _globals['_TRACEMODELREPLY']._serialized_start=145
+  _globals['_TRACEMODELREPLY']._serialized_end=241
+  _globals['_SHAPE']._serialized_start=243
+  _globals['_SHAPE']._serialized_end=264
+  _globals['_PROFILE']._serialized_start=267
+  _globals['_PROFILE']._serialized_end=417
+  _globals['_PROFILE_INPUTSHAPESENTRY']._serialized_start=343
+  _globals['_PROFILE_INPUTSHAPESENTRY']._serialized_end=417
+  _globals['_LOADSPEC']._serialized_start=420
+  _globals['_LOADSPEC']._serialized_end=700
+  _globals['_LOADSPEC_INPUTSHAPESENTRY']._serialized_start=343
+  _globals['_LOADSPEC_INPUTSHAPESENTRY']._serialized_end=417
+  _globals['_FILECHUNK']._serialized_start=702
+  _globals['_FILECHUNK']._serialized_end=746
+  _globals['_LOADREQUEST']._serialized_start=748
+  _globals['_LOADREQUEST']._serialized_end=860
+  _globals['_LOADPROGRESS']._serialized_start=863
+  _globals['_LOADPROGRESS']._serialized_end=1031
+  _globals['_UNLOADREQUEST']._serialized_start=1033
+  _globals['_UNLOADREQUEST']._serialized_end=1062
+  _globals['_UNLOADREPLY']._serialized_start=1064
+  _globals['_UNLOADREPLY']._serialized_end=1077
+  _globals['_MODELSREQUEST']._serialized_start=1079
+  _globals['_MODELSREQUEST']._serialized_end=1094
+  _globals['_MODELSREPLY']._serialized_start=1096
+  _globals['_MODELSREPLY']._serialized_end=1153
+  _globals['_TENSORINFO']._serialized_start=1155
+  _globals['_TENSORINFO']._serialized_end=1211
+  _globals['_SEGMENTINFO']._serialized_start=1214
+  _globals['_SEGMENTINFO']._serialized_end=1350
+  _globals['_MODELINFO']._serialized_start=1353
+  _globals['_MODELINFO']._serialized_end=1941
+  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_start=1889
+  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_end=1941
+  _globals['_PROFILEINFO']._serialized_start=1944
+  _globals['_PROFILEINFO']._serialized_end=2455
+  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_start=1889
+  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_end=1941
+  _globals['_DEVICEINFO']._serialized_start=2457
+  _globals['_DEVICEINFO']._serialized_end=2567
+  _globals['_MASTERSTATUSREQUEST']._serialized_start=2569
+  _globals['_MASTERSTATUSREQUEST']._serialized_end=2590
+  _globals['_MASTERSTATUSREPLY']._serialized_start=2593
+  _globals['_MASTERSTATUSREPLY']._serialized_end=2939
+  _globals['_MASTERSERVICE']._serialized_start=2942
+  _globals['_MASTERSERVICE']._serialized_end=3350
 # @@protoc_insertion_point(module_scope)

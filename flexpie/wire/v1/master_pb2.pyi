@@ -1,3 +1,4 @@
+from flexpie.wire.v1 import holdings_pb2 as _holdings_pb2
 from flexpie.wire.v1 import trace_pb2 as _trace_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -254,7 +255,7 @@ class MasterStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class MasterStatusReply(_message.Message):
-    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes")
+    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes", "holdings", "requests_refused")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
@@ -264,6 +265,8 @@ class MasterStatusReply(_message.Message):
     REQUESTS_FAILED_FIELD_NUMBER: _ClassVar[int]
     SCATTERED_BYTES_FIELD_NUMBER: _ClassVar[int]
     GATHERED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HOLDINGS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_REFUSED_FIELD_NUMBER: _ClassVar[int]
     version: str
     uptime_seconds: float
     devices: _containers.RepeatedCompositeFieldContainer[DeviceInfo]
@@ -273,4 +276,6 @@ class MasterStatusReply(_message.Message):
     requests_failed: int
     scattered_bytes: int
     gathered_bytes: int
-    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ...) -> None: ...
+    holdings: _holdings_pb2.Holdings
+    requests_refused: int
+    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., requests_refused: _Optional[int] = ...) -> None: ...

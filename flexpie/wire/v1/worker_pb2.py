@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from flexpie.wire.v1 import holdings_pb2 as flexpie_dot_wire_dot_v1_dot_holdings__pb2
 from flexpie.wire.v1 import program_pb2 as flexpie_dot_wire_dot_v1_dot_program__pb2
 from flexpie.wire.v1 import trace_pb2 as flexpie_dot_wire_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/worker.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1d\x66lexpie/wire/v1/program.proto\x1a\x1b\x66lexpie/wire/v1/trace.proto\"%\n\x0cTraceRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x81\x01\n\x10HandshakeRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tmaster_id\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x65ployment_ids\x18\x04 \x03(\t\x12\x1f\n\x17\x64\x65\x61\x64_after_milliseconds\x18\x05 \x01(\r\"\xa5\x01\n\x0eHandshakeReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07threads\x18\x06 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\"<\n\x11OfferBlobsRequest\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.flexpie.wire.v1.BlobRef\")\n\x0fOfferBlobsReply\x12\x16\n\x0emissing_sha256\x18\x01 \x03(\t\"A\n\tBlobChunk\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.flexpie.wire.v1.BlobRef\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0ePushBlobsReply\x12\r\n\x05\x62lobs\x18\x01 \x01(\r\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"\xf7\x01\n\rDeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12/\n\x07program\x18\x02 \x01(\x0b\x32\x1e.flexpie.wire.v1.DeviceProgram\x12\x38\n\x05peers\x18\x03 \x03(\x0b\x32).flexpie.wire.v1.DeployRequest.PeersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65vice_names\x18\x05 \x03(\t\x12\x11\n\tmaster_id\x18\x06 \x01(\t\x1a,\n\nPeersEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x0b\x44\x65ployReply\x12\x15\n\rbuild_seconds\x18\x01 \x01(\x01\x12\x16\n\x0eresident_bytes\x18\x02 \x01(\x04\"(\n\x0fUndeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x0f\n\rUndeployReply\"\x15\n\x13WorkerStatusRequest\"\xb7\x01\n\x11WorkerStatusReply\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x36\n\x0b\x64\x65ployments\x18\x03 \x03(\x0b\x32!.flexpie.wire.v1.DeploymentStatus\x12\x13\n\x0bstore_bytes\x18\x04 \x01(\x04\x12\x19\n\x11store_limit_bytes\x18\x05 \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x06 \x01(\x01\"#\n\x10\x43heckPeerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"#\n\x0e\x43heckPeerReply\x12\x11\n\treachable\x18\x01 \x01(\x08\"\x86\x02\n\x10\x44\x65ploymentStatus\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x1a\n\x12requests_in_flight\x18\x04 \x01(\r\x12\x15\n\rrequests_done\x18\x05 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x06 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x17\n\x0f\x66rames_received\x18\t \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\n \x01(\x04\x12\x17\n\x0f\x63ompute_seconds\x18\x0b \x01(\x01\x32\x8a\x05\n\rWorkerService\x12O\n\tHandshake\x12!.flexpie.wire.v1.HandshakeRequest\x1a\x1f.flexpie.wire.v1.HandshakeReply\x12R\n\nOfferBlobs\x12\".flexpie.wire.v1.OfferBlobsRequest\x1a .flexpie.wire.v1.OfferBlobsReply\x12J\n\tPushBlobs\x12\x1a.flexpie.wire.v1.BlobChunk\x1a\x1f.flexpie.wire.v1.PushBlobsReply(\x01\x12\x46\n\x06\x44\x65ploy\x12\x1e.flexpie.wire.v1.DeployRequest\x1a\x1c.flexpie.wire.v1.DeployReply\x12L\n\x08Undeploy\x12 .flexpie.wire.v1.UndeployRequest\x1a\x1e.flexpie.wire.v1.UndeployReply\x12X\n\x0cWorkerStatus\x12$.flexpie.wire.v1.WorkerStatusRequest\x1a\".flexpie.wire.v1.WorkerStatusReply\x12O\n\tCheckPeer\x12!.flexpie.wire.v1.CheckPeerRequest\x1a\x1f.flexpie.wire.v1.CheckPeerReply\x12G\n\x05Trace\x12\x1d.flexpie.wire.v1.TraceRequest\x1a\x1d.flexpie.wire.v1.RequestTrace0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/worker.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1e\x66lexpie/wire/v1/holdings.proto\x1a\x1d\x66lexpie/wire/v1/program.proto\x1a\x1b\x66lexpie/wire/v1/trace.proto\"%\n\x0cTraceRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x81\x01\n\x10HandshakeRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tmaster_id\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x65ployment_ids\x18\x04 \x03(\t\x12\x1f\n\x17\x64\x65\x61\x64_after_milliseconds\x18\x05 \x01(\r\"\xa5\x01\n\x0eHandshakeReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07threads\x18\x06 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\"<\n\x11OfferBlobsRequest\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.flexpie.wire.v1.BlobRef\")\n\x0fOfferBlobsReply\x12\x16\n\x0emissing_sha256\x18\x01 \x03(\t\"A\n\tBlobChunk\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.flexpie.wire.v1.BlobRef\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0ePushBlobsReply\x12\r\n\x05\x62lobs\x18\x01 \x01(\r\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"\xf7\x01\n\rDeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12/\n\x07program\x18\x02 \x01(\x0b\x32\x1e.flexpie.wire.v1.DeviceProgram\x12\x38\n\x05peers\x18\x03 \x03(\x0b\x32).flexpie.wire.v1.DeployRequest.PeersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65vice_names\x18\x05 \x03(\t\x12\x11\n\tmaster_id\x18\x06 \x01(\t\x1a,\n\nPeersEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0b\x44\x65ployReply\x12\x15\n\rbuild_seconds\x18\x01 \x01(\x01\x12\x16\n\x0eresident_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cmax_requests\x18\x03 \x01(\r\"(\n\x0fUndeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x0f\n\rUndeployReply\"\x15\n\x13WorkerStatusRequest\"\xe4\x01\n\x11WorkerStatusReply\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x36\n\x0b\x64\x65ployments\x18\x03 \x03(\x0b\x32!.flexpie.wire.v1.DeploymentStatus\x12\x13\n\x0bstore_bytes\x18\x04 \x01(\x04\x12\x19\n\x11store_limit_bytes\x18\x05 \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x06 \x01(\x01\x12+\n\x08holdings\x18\x07 \x01(\x0b\x32\x19.flexpie.wire.v1.Holdings\"#\n\x10\x43heckPeerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"#\n\x0e\x43heckPeerReply\x12\x11\n\treachable\x18\x01 \x01(\x08\"\x86\x02\n\x10\x44\x65ploymentStatus\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x1a\n\x12requests_in_flight\x18\x04 \x01(\r\x12\x15\n\rrequests_done\x18\x05 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x06 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x17\n\x0f\x66rames_received\x18\t \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\n \x01(\x04\x12\x17\n\x0f\x63ompute_seconds\x18\x0b \x01(\x01\x32\x8a\x05\n\rWorkerService\x12O\n\tHandshake\x12!.flexpie.wire.v1.HandshakeRequest\x1a\x1f.flexpie.wire.v1.HandshakeReply\x12R\n\nOfferBlobs\x12\".flexpie.wire.v1.OfferBlobsRequest\x1a .flexpie.wire.v1.OfferBlobsReply\x12J\n\tPushBlobs\x12\x1a.flexpie.wire.v1.BlobChunk\x1a\x1f.flexpie.wire.v1.PushBlobsReply(\x01\x12\x46\n\x06\x44\x65ploy\x12\x1e.flexpie.wire.v1.DeployRequest\x1a\x1c.flexpie.wire.v1.DeployReply\x12L\n\x08Undeploy\x12 .flexpie.wire.v1.UndeployRequest\x1a\x1e.flexpie.wire.v1.UndeployReply\x12X\n\x0cWorkerStatus\x12$.flexpie.wire.v1.WorkerStatusRequest\x1a\".flexpie.wire.v1.WorkerStatusReply\x12O\n\tCheckPeer\x12!.flexpie.wire.v1.CheckPeerRequest\x1a\x1f.flexpie.wire.v1.CheckPeerReply\x12G\n\x05Trace\x12\x1d.flexpie.wire.v1.TraceRequest\x1a\x1d.flexpie.wire.v1.RequestTrace0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,40 +36,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEPLOYREQUEST_PEERSENTRY']._loaded_options = None
   _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_options = b'8\001'
-  _globals['_TRACEREQUEST']._serialized_start=109
-  _globals['_TRACEREQUEST']._serialized_end=146
-  _globals['_HANDSHAKEREQUEST']._serialized_start=149
-  _globals['_HANDSHAKEREQUEST']._serialized_end=278
-  _globals['_HANDSHAKEREPLY']._serialized_start=281
-  _globals['_HANDSHAKEREPLY']._serialized_end=446
-  _globals['_OFFERBLOBSREQUEST']._serialized_start=448
-  _globals['_OFFERBLOBSREQUEST']._serialized_end=508
-  _globals['_OFFERBLOBSREPLY']._serialized_start=510
-  _globals['_OFFERBLOBSREPLY']._serialized_end=551
-  _globals['_BLOBCHUNK']._serialized_start=553
-  _globals['_BLOBCHUNK']._serialized_end=618
-  _globals['_PUSHBLOBSREPLY']._serialized_start=620
-  _globals['_PUSHBLOBSREPLY']._serialized_end=667
-  _globals['_DEPLOYREQUEST']._serialized_start=670
-  _globals['_DEPLOYREQUEST']._serialized_end=917
-  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_start=873
-  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_end=917
-  _globals['_DEPLOYREPLY']._serialized_start=919
-  _globals['_DEPLOYREPLY']._serialized_end=979
-  _globals['_UNDEPLOYREQUEST']._serialized_start=981
-  _globals['_UNDEPLOYREQUEST']._serialized_end=1021
-  _globals['_UNDEPLOYREPLY']._serialized_start=1023
-  _globals['_UNDEPLOYREPLY']._serialized_end=1038
-  _globals['_WORKERSTATUSREQUEST']._serialized_start=1040
-  _globals['_WORKERSTATUSREQUEST']._serialized_end=1061
-  _globals['_WORKERSTATUSREPLY']._serialized_start=1064
-  _globals['_WORKERSTATUSREPLY']._serialized_end=1247
-  _globals['_CHECKPEERREQUEST']._serialized_start=1249
-  _globals['_CHECKPEERREQUEST']._serialized_end=1284
-  _globals['_CHECKPEERREPLY']._serialized_start=1286
-  _globals['_CHECKPEERREPLY']._serialized_end=1321
-  _globals['_DEPLOYMENTSTATUS']._serialized_start=1324
-  _globals['_DEPLOYMENTSTATUS']._serialized_end=1586
-  _globals['_WORKERSERVICE']._serialized_start=1589
-  _globals['_WORKERSERVICE']._serialized_end=2239
+  _globals['_TRACEREQUEST']._serialized_start=141
+  _globals['_TRACEREQUEST']._serialized_end=178
+  _globals['_HANDSHAKEREQUEST']._serialized_start=181
+  _globals['_HANDSHAKEREQUEST']._serialized_end=310
+  _globals['_HANDSHAKEREPLY']._serialized_start=313
+  _globals['_HANDSHAKEREPLY']._serialized_end=478
+  _globals['_OFFERBLOBSREQUEST']._serialized_start=480
+  _globals['_OFFERBLOBSREQUEST']._serialized_end=540
+  _globals['_OFFERBLOBSREPLY']._serialized_start=542
+  _globals['_OFFERBLOBSREPLY']._serialized_end=583
+  _globals['_BLOBCHUNK']._serialized_start=585
+  _globals['_BLOBCHUNK']._serialized_end=650
+  _globals['_PUSHBLOBSREPLY']._serialized_start=652
+  _globals['_PUSHBLOBSREPLY']._serialized_end=699
+  _globals['_DEPLOYREQUEST']._serialized_start=702
+  _globals['_DEPLOYREQUEST']._serialized_end=949
+  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_start=905
+  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_end=949
+  _globals['_DEPLOYREPLY']._serialized_start=951
+  _globals['_DEPLOYREPLY']._serialized_end=1033
+  _globals['_UNDEPLOYREQUEST']._serialized_start=1035
+  _globals['_UNDEPLOYREQUEST']._serialized_end=1075
+  _globals['_UNDEPLOYREPLY']._serialized_start=1077
+  _globals['_UNDEPLOYREPLY']._serialized_end=1092
+  _globals['_WORKERSTATUSREQUEST']._serialized_start=1094
+  _globals['_WORKERSTATUSREQUEST']._serialized_end=1115
+  _globals['_WORKERSTATUSREPLY']._serialized_start=1118
+  _globals['_WORKERSTATUSREPLY']._serialized_end=1346
+  _globals['_CHECKPEERREQUEST']._serialized_start=1348
+  _globals['_CHECKPEERREQUEST']._serialized_end=1383
+  _globals['_CHECKPEERREPLY']._serialized_start=1385
+  _globals['_CHECKPEERREPLY']._serialized_end=1420
+  _globals['_DEPLOYMENTSTATUS']._serialized_start=1423
+  _globals['_DEPLOYMENTSTATUS']._serialized_end=1685
+  _globals['_WORKERSERVICE']._serialized_start=1688
+  _globals['_WORKERSERVICE']._serialized_end=2338
 # @@protoc_insertion_point(module_scope)

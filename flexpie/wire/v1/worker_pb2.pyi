@@ -1,3 +1,4 @@
+from flexpie.wire.v1 import holdings_pb2 as _holdings_pb2
 from flexpie.wire.v1 import program_pb2 as _program_pb2
 from flexpie.wire.v1 import trace_pb2 as _trace_pb2
 from google.protobuf.internal import containers as _containers
@@ -98,12 +99,14 @@ class DeployRequest(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ..., program: _Optional[_Union[_program_pb2.DeviceProgram, _Mapping]] = ..., peers: _Optional[_Mapping[int, str]] = ..., model: _Optional[str] = ..., device_names: _Optional[_Iterable[str]] = ..., master_id: _Optional[str] = ...) -> None: ...
 
 class DeployReply(_message.Message):
-    __slots__ = ("build_seconds", "resident_bytes")
+    __slots__ = ("build_seconds", "resident_bytes", "max_requests")
     BUILD_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     build_seconds: float
     resident_bytes: int
-    def __init__(self, build_seconds: _Optional[float] = ..., resident_bytes: _Optional[int] = ...) -> None: ...
+    max_requests: int
+    def __init__(self, build_seconds: _Optional[float] = ..., resident_bytes: _Optional[int] = ..., max_requests: _Optional[int] = ...) -> None: ...
 
 class UndeployRequest(_message.Message):
     __slots__ = ("deployment_id",)
@@ -120,20 +123,22 @@ class WorkerStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WorkerStatusReply(_message.Message):
-    __slots__ = ("worker_id", "version", "deployments", "store_bytes", "store_limit_bytes", "uptime_seconds")
+    __slots__ = ("worker_id", "version", "deployments", "store_bytes", "store_limit_bytes", "uptime_seconds", "holdings")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
     STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
     STORE_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     version: str
     deployments: _containers.RepeatedCompositeFieldContainer[DeploymentStatus]
     store_bytes: int
     store_limit_bytes: int
     uptime_seconds: float
-    def __init__(self, worker_id: _Optional[str] = ..., version: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., store_bytes: _Optional[int] = ..., store_limit_bytes: _Optional[int] = ..., uptime_seconds: _Optional[float] = ...) -> None: ...
+    holdings: _holdings_pb2.Holdings
+    def __init__(self, worker_id: _Optional[str] = ..., version: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., store_bytes: _Optional[int] = ..., store_limit_bytes: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ...) -> None: ...
 
 class CheckPeerRequest(_message.Message):
     __slots__ = ("address",)

@@ -28,8 +28,8 @@ DOG = ModelEntry("dog", Path("/models/dog.onnx"))
 class Story:
     """A state, and what it said last."""
 
-    def __init__(self, *devices: str, max_requests: int = 8, standby: bool = False) -> None:
-        self.state = MasterState(devices, max_requests=max_requests, standby=standby)
+    def __init__(self, *devices: str, standby: bool = False) -> None:
+        self.state = MasterState(devices, standby=standby)
 
     def tell(self, *events: Event) -> list[Instruction]:
         """Let something happen; returns what is to be done."""
@@ -88,9 +88,9 @@ def ready(deployment: str, *participants: str) -> tuple[Event, ...]:
     return DeploymentPlanned(deployment, PlanSummary(participants)), DeploymentReady(deployment)
 
 
-def serving(*devices: str, on: tuple[str, ...] = (), max_requests: int = 8) -> Story:
+def serving(*devices: str, on: tuple[str, ...] = ()) -> Story:
     """All devices connected and the model ready on some of them, as deployment 1."""
-    story = Story(*devices, max_requests=max_requests)
+    story = Story(*devices)
     story.tell(ModelRequested(CAT, kept=True), *map(DeviceConnected, devices), *ready("1", *(on or devices)))
     assert story.model() == (ModelState.READY, "")
     return story

@@ -141,14 +141,6 @@ def test_a_model_that_was_never_ready_refuses_requests() -> None:
     assert story.failures(RequestArrived(1, "cat")) == [(1, ErrorCode.MODEL_NOT_READY)]
 
 
-def test_no_more_requests_than_the_limit_are_in_flight() -> None:
-    story = serving("a", max_requests=2)
-    told = story.failures(*(RequestArrived(number, "cat") for number in range(3)))
-    assert told == [(2, ErrorCode.OVERLOADED)]
-    story.tell(RequestEnded(0, succeeded=True))
-    assert story.tell(RequestArrived(3, "cat")) == [StartRequest(3, "1")]
-
-
 # --------------------------------------------------------------------------------------- lost devices
 
 

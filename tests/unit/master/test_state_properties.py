@@ -53,7 +53,7 @@ class World:
     """Devices, clients and timers around a state: what the daemon would do, in any order."""
 
     def __init__(self, generator: random.Random) -> None:
-        self.story = Story(*DEVICES, max_requests=6, standby=generator.random() < 0.5)
+        self.story = Story(*DEVICES, standby=generator.random() < 0.5)
         self.random = generator
         self.running: dict[int, str] = {}
         """Deployments by the request that runs on them."""

@@ -22,7 +22,7 @@ from flexpie.core.program import (
 )
 from flexpie.core.region import Interval, Region
 from flexpie.core.tensor import ElementType
-from flexpie.worker.admission import check_program, resident_bytes
+from flexpie.worker.admission import check_program, request_bytes, weight_bytes
 from tests.worker_programs import device_program, master_program, part, ref, value
 
 VALUES = (value("x", 0, 4), value("x", 4, 8), value("x", 0, 8), Value("n", Region.of((0, 4)), ElementType.INT64))
@@ -66,7 +66,7 @@ def test_other_programs_are_refused(steps: tuple[Step, ...], text: str) -> None:
 
 
 def test_memory_is_weights_and_the_most_values_at_once() -> None:
-    assert resident_bytes(program(FIRST, Receive(1, 1, (1,)), Assemble(2, (part(0, 0, 4), part(1, 4, 8))))) == 64
-    assert resident_bytes(program(FIRST, Release((0,)), Receive(1, 1, (1,)), Release((1,)))) == 16
+    assert request_bytes(program(FIRST, Receive(1, 1, (1,)), Assemble(2, (part(0, 0, 4), part(1, 4, 8))))) == 64
+    assert request_bytes(program(FIRST, Release((0,)), Receive(1, 1, (1,)), Release((1,)))) == 16
     weights = SubgraphRef("g", ref(b"model"), (ref(b"12345678"),))
-    assert resident_bytes(replace(program(FIRST), subgraphs=(weights,))) == 16 + 8
+    assert weight_bytes(replace(program(FIRST), subgraphs=(weights,))) == 8

@@ -32,7 +32,7 @@ def _deployment(model: bytes) -> Deployment:
     )
     steps = (Receive(0, MASTER, (0, 1)), Run(0, (0, 1), (2,)), Send(1, MASTER, (Part(2, VECTOR),)))
     program = DeviceProgram(0, values, steps, subgraphs=(SubgraphRef("loop", ref(model), ()),))
-    return Deployment("d", program, "master", "loop", ("a",), 0, {})
+    return Deployment("d", program, "master", "loop", ("a",), 0, 0, {})
 
 
 def test_warming_an_endless_loop_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

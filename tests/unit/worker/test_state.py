@@ -357,6 +357,18 @@ def test_requests_are_bounded() -> None:
     assert state.handle(from_peer(OTHER)) == []
 
 
+def test_what_requests_may_take_is_bounded_but_one_always_runs() -> None:
+    size = ready_state().deployments["d"].request_bytes
+    state = ready_state(activation_bytes=size - 1)
+    assert state.most_requests("d") == 1
+    assert state.handle(from_master()) == [FIRST_BATCH]
+    (failed, ended) = state.handle(from_master(OTHER))
+    assert isinstance(failed, SendFailure)
+    assert failed.failure.code is ErrorCode.OVERLOADED
+    assert ended == EndRequest(OTHER, Outcome.FAILED, failed.failure.message)
+    assert ready_state(activation_bytes=3 * size).most_requests("d") == 3
+
+
 def test_waiting_messages_are_bounded() -> None:
     state = ready_state(buffered_bytes=5)
     assert state.handle(from_peer()) == []

@@ -109,7 +109,9 @@ class Observed:
         assert not set(self.ends) & set(state.requests)
         assert self.known == set(self.ends) | set(state.requests)
         assert state.computing == (self.out.key if self.out else None)
-        assert state._buffered == sum(request.buffered_bytes for request in state.requests.values())
+        assert state.buffered_bytes == sum(request.buffered_bytes for request in state.requests.values())
+        taken = sum(state.deployments[key.deployment_id].request_bytes for key in state.requests)
+        assert state.held_bytes == taken
         assert state._waiting <= set(state.requests)
         assert all(request.position <= len(PROGRAM.steps) for request in state.requests.values())
 
@@ -126,7 +128,8 @@ def test_requests_end_once_whatever_happens(happenings: list[Event | str]) -> No
         observed.compute()
     observed.handle(TimePassed(1000.0))
     assert not observed.state.requests
-    assert observed.state._buffered == 0
+    assert observed.state.buffered_bytes == 0
+    assert observed.state.held_bytes == 0
     assert set(observed.ends) == observed.known
 
 
@@ -150,4 +153,4 @@ def test_bounds_hold(frames: list[FrameArrived]) -> None:
     for arrived in frames:
         observed.handle(arrived)
         assert len(observed.state.requests) <= 5
-        assert observed.state._buffered <= 13
+        assert observed.state.buffered_bytes <= 13
