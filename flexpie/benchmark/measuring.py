@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
@@ -58,7 +59,7 @@ class MeasuredCell:
             for device in self._bed.devices:
                 if not device.worker.alive():
                     self._bed.restart_worker(device.name)
-            master = self._bed.run_master()
+            master = self._bed.run_master(*self._master_arguments())
             stack.callback(master.kill)
             self._asking = stack.enter_context(Server(self._bed, testbed.MASTER, "flexpie.benchmark.asking", "asking"))
             paths = {"inputs": str(self._files.inputs), "expected": str(self._files.expected)}
@@ -94,6 +95,10 @@ class MeasuredCell:
             {device: round((after[device] - before[device]) / count, 7) for device in after}, noisy, now(),
         )  # fmt: skip
         return launch, trace
+
+    def _master_arguments(self) -> list[str]:
+        """A master that knows of no other cell, and leaves the devices alone between requests."""
+        return ["--no-standby", "--state-dir", tempfile.mkdtemp(prefix="master-", dir=self._bed.folder)]
 
     def _trace(self, name: str) -> Traced:
         """Requests that do not count: whoever is watched is slower."""

@@ -83,13 +83,22 @@ class CellResult:
         return self.simulated[strategy].requests_per_second if strategy in self.simulated else None
 
     def times_faster(self, strategy: str, than: str) -> Estimate | None:
-        """How many times longer a request takes with `than` than with `strategy`."""
-        first, second = self.latency(than), self.latency(strategy)
-        if first is None or second is None:
+        """How many times faster `strategy` is: by the time of a request, or, with several in flight, by requests per
+        second."""
+        if self.latency(strategy) is None or self.latency(than) is None:
             return None
         if self.measured:
-            return statistics.ratio(self.seconds(than), self.seconds(strategy))
-        return Estimate(*(first.value / second.value,) * 3)
+            return statistics.ratio(self._compared(than), self._compared(strategy))
+        first, second = self.simulated[than], self.simulated[strategy]
+        if self.cell.in_flight > 1:
+            return Estimate(*(second.requests_per_second / first.requests_per_second,) * 3)
+        return Estimate(*(first.seconds / second.seconds,) * 3)
+
+    def _compared(self, strategy: str) -> list[tuple[float, ...]]:
+        """Seconds of each request of each launch; with several in flight, seconds between two answers."""
+        if self.cell.in_flight == 1:
+            return self.seconds(strategy)
+        return [(launch.wall_seconds / len(launch.seconds),) for launch in self.launches[strategy]]
 
     def segment_seconds(self, strategy: str) -> tuple[float, ...]:
         """Of each segment of a strategy's plan; empty where it is not known."""
@@ -99,14 +108,20 @@ class CellResult:
 
     @property
     def speed_up(self) -> Estimate | None:
-        """Of our plan over onnxruntime alone on the best device."""
+        """Of our plan over onnxruntime alone on the best device: `times_faster`."""
         return self.times_faster(OURS, ALONE)
 
     @property
     def best_baseline(self) -> str | None:
         """The fastest of the strategies that are not ours."""
-        found = [(latency.value, name) for name in BASELINES if (latency := self.latency(name)) is not None]
-        return min(found)[1] if found else None
+        found = [name for name in BASELINES if self.latency(name) is not None]
+        if self.cell.in_flight > 1:
+            return max(found, key=lambda name: self.throughput(name) or 0.0, default=None)
+        return min(found, key=lambda name: self._value(name), default=None)
+
+    def _value(self, strategy: str) -> float:
+        found = self.latency(strategy)
+        return float("inf") if found is None else found.value
 
     @property
     def regret(self) -> Estimate | None:

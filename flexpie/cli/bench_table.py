@@ -34,7 +34,7 @@ def table_of(results: Sequence[CellResult]) -> Table:
             f"{len(ground.cpu)} × {cpu}%" if ground.equal else f"{cpu}%",
             f"{bandwidth_label(ground.bandwidth_bits_per_second)} {ground.topology.value}",
             *("" if (found := result.latency(name)) is None else f"{found.value * 1e3:.1f}" for name in names),
-            "" if predicted is None else f"{predicted.predicted_seconds * 1e3:.1f}",
+            "" if predicted is None or cell.in_flight > 1 else f"{predicted.predicted_seconds * 1e3:.1f}",
             _interval(result.speed_up),
             _interval(result.regret),
             result.mark,

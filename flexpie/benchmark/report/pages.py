@@ -27,26 +27,30 @@ def overview(
     busy = [item for item in results if item.cell.in_flight > 1]
     noisy = sum("noisy" in item.mark for item in results)
     simulated = sum(not item.measured for item in results)
+    single = [item for item in results if item.cell.in_flight == 1]
     parts = [
         "# Benchmarks",
         f"{NOTE} Every cell is on the page [cells.md](cells.md).",
         f"FlexPie {header.flexpie} on {header.machine}; begun {header.begun}. {len(results)} cells: {len(counted)} "
         f"count, {noisy} were measured on a noisy machine, {simulated} are simulated.",
-        "## How much faster",
-        "Medians of interleaved launches in ms, with 95 % intervals. *Speed-up* is over onnxruntime alone on the best "
-        "device, *against the best* over the fastest other strategy that was executed through FlexPie, *efficiency* "
-        "the speed-up over the sum of the devices' speeds relative to the best one.",
-        _speed_ups([item for item in results if item.cell.in_flight == 1]),
-        _verdict(counted),
-        *(
-            ["## Requests in flight", _throughput(busy)]
-            if (busy := [i for i in results if i.cell.in_flight > 1])
-            else []
-        ),
-        "## Planning",
-        "Processor seconds of the search on one core, the median over cells.",
-        _planning(results),
     ]
+    if single:
+        parts += [
+            "## How much faster",
+            "Medians of interleaved launches in ms, with 95 % intervals. *Speed-up* is over onnxruntime alone on the "
+            "best device, *against the best* over the fastest other strategy that was executed through FlexPie, "
+            "*efficiency* the speed-up over the sum of the devices' speeds relative to the best one.",
+            _speed_ups(single),
+            _verdict(counted),
+        ]
+    if busy:
+        parts += ["## Requests in flight", _throughput(busy)]
+    if any(item.planned for item in single):
+        parts += [
+            "## Planning",
+            "Processor seconds of the search on one core, the median over cells.",
+            _planning(single),
+        ]
     for title, path in pictures:
         parts += [f"## {title}", f"![{title}]({path})"]
     parts += [_layers(nodes, item) for nodes, item in layers.items()]
@@ -117,7 +121,8 @@ def _verdict(results: Sequence[CellResult]) -> str:
         if values := errors(results, chosen):
             lines.append(f"- Prediction, {title}: off by {median(values):.1%} in the median, {max(values):.1%} at "
                          f"worst ({len(values)} plans).")  # fmt: skip
-    gains = [1 / found.value for item in results if (found := item.regret) is not None]
+    one = [item for item in results if item.cell.in_flight == 1]
+    gains = [1 / found.value for item in one if (found := item.regret) is not None]
     if gains:
         lines.append(f"- Against the best other strategy: {geometric_mean(gains):.3f} times as fast on average, "
                      f"{min(gains):.3f} at worst ({len(gains)} cells).")  # fmt: skip
@@ -137,7 +142,7 @@ def _throughput(results: Iterable[CellResult]) -> str:
             str(item.cell.in_flight),
             _number(alone, "{:.1f}"),
             _number(ours, "{:.1f}"),
-            f"{ours / alone:.2f}×" if ours and alone else "",
+            _times(item.speed_up),
             f"{item.percentile(OURS, 99) / item.percentile(OURS, 50):.2f}" if OURS in item.launches else "",
             item.mark,
         ])  # fmt: skip

@@ -104,7 +104,7 @@ def planning_seconds(results: Sequence[CellResult]) -> dict[str, float]:
     """Processor seconds of our search by model: the median over the cells."""
     found: dict[str, list[float]] = {}
     for item in results:
-        if OURS in item.planned:
+        if OURS in item.planned and item.cell.in_flight == 1:
             found.setdefault(item.cell.model, []).append(item.planned[OURS].planning_seconds)
     return {model: median(values) for model, values in found.items()}
 

@@ -29,7 +29,9 @@ def write_report(results: Results, folder: Path) -> list[Path]:
         raise FlexPieError(ErrorCode.INVALID_TRACES, "The file holds no measurement and no simulation.",
                            "`flexpie bench` makes some.")  # fmt: skip
     images = folder / "images"
-    drawn = [("Strategies against one another", "strategies.svg", pictures.relative_latencies(found))]
+    drawn = []
+    if any(item.cell.in_flight == 1 for item in found):
+        drawn.append(("Strategies against one another", "strategies.svg", pictures.relative_latencies(found)))
     drawn += [
         (f"Beside the paper: {nodes} nodes", f"paper-{nodes}.svg", pictures.beside_the_paper(found, nodes))
         for nodes in NODES
@@ -38,7 +40,7 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     if any(item.prediction(OURS) for item in found):
         drawn.append(("Predicted and measured", "predicted.svg", pictures.predicted_and_measured(found)))
     if pictures.planning_seconds(found):
-        drawn.append(("Planning time", "planning.svg", pictures.planning_times(found)))
+        drawn.append(("Planning beside the paper", "planning.svg", pictures.planning_times(found)))
     layers = {nodes: item for nodes in NODES if (item := layer_cell(found, nodes)) is not None}
     if layers:
         drawn.append(("By layer: figure 2 of the paper", "layers.svg", layer_picture(layers)))

@@ -74,6 +74,15 @@ def test_a_file_without_figures_is_refused(tmp_path: Path) -> None:
         write_report(Results(HEADER, ()), tmp_path)
 
 
+def test_a_file_of_busy_cells_alone_has_its_table(records: list[Record], tmp_path: Path) -> None:
+    busy = tuple(record for record in records if record.cell == BUSY)
+    write_report(Results(HEADER, busy), tmp_path)
+    assert (
+        "| resnet18 | 4 devices (20% each), 1 Gbit/s, mesh | 8 | 10.0 | 6.1 | 0.61× |"
+        in (tmp_path / "README.md").read_text()
+    )
+
+
 def test_our_cells_are_found_for_the_papers_bars(records: list[Record]) -> None:
     results = summarise(records)
     found = find(results, "mobilenet_v1", 4, "R", "500M")

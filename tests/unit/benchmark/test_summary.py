@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from flexpie.benchmark.cells import ALONE, OURS, Cell, Ground
@@ -41,6 +43,20 @@ def test_launches_on_a_quiet_machine_replace_noisy_ones() -> None:
         (result,) = summarise(records)
         assert result.counts
         assert len(result.launches[OURS]) == 2
+
+
+def test_with_several_in_flight_requests_per_second_are_compared() -> None:
+    busy = Cell("resnet18", CELL.ground, in_flight=4)
+    slow = dataclasses.replace(launch(ALONE, 1, 100, 100, cell=busy), wall_seconds=0.2)
+    fast = dataclasses.replace(launch(OURS, 1, 160, 160, cell=busy), wall_seconds=0.08)
+    other = dataclasses.replace(launch("pipeline", 1, 140, 140, cell=busy), wall_seconds=0.1)
+    (result,) = summarise([slow, fast, other])
+    assert result.throughput(OURS) == pytest.approx(25)
+    assert result.speed_up is not None
+    assert result.speed_up.value == pytest.approx(2.5)
+    assert result.best_baseline == "pipeline"
+    assert result.regret is not None
+    assert result.regret.value == pytest.approx(0.8)
 
 
 def test_simulated_cells_are_marked_and_have_figures() -> None:
