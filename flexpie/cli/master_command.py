@@ -14,6 +14,7 @@ from flexpie.cli.tls_options import load_tls, tls_options
 from flexpie.cli.worker_command import SizeType
 from flexpie.security.credentials import TlsFiles
 from flexpie.security.roles import Role
+from flexpie.wire.limits import MAX_CONNECTIONS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -80,6 +81,14 @@ from flexpie.security.roles import Role
     "--max-model-bytes", default="8GiB", show_default=True, type=SizeType(), help="Largest model that may be uploaded."
 )
 @click.option(
+    "--max-models", default=64, show_default=True, type=click.IntRange(1),
+    help="Models at once, those of the cluster file included; more are not loaded.",
+)  # fmt: skip
+@click.option(
+    "--max-connections", default=MAX_CONNECTIONS, show_default=True, type=click.IntRange(1),
+    help="Connections at once; more are closed.",
+)  # fmt: skip
+@click.option(
     "--startup-grace",
     default=5.0,
     show_default=True,
@@ -118,8 +127,8 @@ from flexpie.security.roles import Role
 def main(
     cluster: Path, no_models: bool, port: int, host: str, tls: TlsFiles | None, insecure: bool,
     state_folder: Path | None, request_timeout: float, max_requests: int, max_model_requests: int, max_running: int,
-    max_held_bytes: int, max_request_bytes: int, max_model_bytes: int, startup_grace: float,
-    dead_after: float | None, standby: bool, drain_seconds: float, log_level: str,
+    max_held_bytes: int, max_request_bytes: int, max_model_bytes: int, max_models: int, max_connections: int,
+    startup_grace: float, dead_after: float | None, standby: bool, drain_seconds: float, log_level: str,
 ) -> None:  # fmt: skip
     """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
 
@@ -134,12 +143,13 @@ def main(
         from flexpie.wire.state_folder import default_folder
 
         admission = AdmissionLimits(max_requests, min(max_model_requests, max_requests), max_running, max_held_bytes)
-        settings = Settings(request_timeout, admission, startup_grace, standby, dead_after)
+        settings = Settings(request_timeout, admission, startup_grace, standby, dead_after, max_models)
         state_folder = state_folder or default_folder("master", port, cluster)
         credentials = load_tls(tls, [Role.MASTER])
         options = DaemonOptions(
-            host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, state_folder, settings, credentials
-        )
+            host, port, insecure, max_request_bytes, max_model_bytes, drain_seconds, state_folder, settings,
+            credentials, max_connections,
+        )  # fmt: skip
         file = read_cluster_file(cluster, require_models=not no_models)
         if no_models:
             file = dataclasses.replace(file, models=())

@@ -14,6 +14,7 @@ from flexpie.cli.console import daemon_log, ending_daemon, parent_option
 from flexpie.cli.tls_options import load_tls, tls_options
 from flexpie.security.credentials import TlsFiles
 from flexpie.security.roles import Role
+from flexpie.wire.limits import MAX_CONNECTIONS
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?|)b?", re.IGNORECASE)
@@ -67,6 +68,10 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
     "--max-message-bytes", default="256MiB", show_default=True, type=SizeType(), help="Largest message to take or send."
 )
 @click.option(
+    "--max-connections", default=MAX_CONNECTIONS, show_default=True, type=click.IntRange(1),
+    help="Connections at once; more are closed.",
+)  # fmt: skip
+@click.option(
     "--drain-seconds",
     default=30.0,
     show_default=True,
@@ -92,6 +97,7 @@ def main(
     state_dir: Path | None,
     store_bytes: int,
     max_message_bytes: int,
+    max_connections: int,
     drain_seconds: float,
     log_level: str,
 ) -> None:
@@ -104,8 +110,8 @@ def main(
         from flexpie.worker.daemon import WorkerSettings, serve
 
         settings = WorkerSettings(
-            host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, drain_seconds,
-            load_tls(tls, [Role.WORKER]),
+            host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, max_connections,
+            drain_seconds, load_tls(tls, [Role.WORKER]),
         )  # fmt: skip
         asyncio.run(serve(settings, lambda address: click.echo(f"listening on {address}")))
 

@@ -33,7 +33,7 @@ class ErrorCode(enum.Enum):
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     """The model does not fit the devices' memory budgets."""
     TOO_LARGE = "TOO_LARGE"
-    """A message, package or request over its limit."""
+    """A message, package or request over its limit, or one model too many."""
     OVERLOADED = "OVERLOADED"
     """A bounded queue is full; try again."""
     DEVICE_UNREACHABLE = "DEVICE_UNREACHABLE"

@@ -58,6 +58,8 @@ class DaemonOptions:
     settings: Settings = field(default_factory=Settings)
     credentials: Credentials | None = None
     """With them, connections are encrypted, and callers need certificates."""
+    max_connections: int = limits.MAX_CONNECTIONS
+    """At once; more are closed."""
 
 
 def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
@@ -67,7 +69,7 @@ def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
     hard_limit = options.max_request_bytes + options.max_request_bytes // 2 + limits.CHUNK_BYTES * 2
     server = grpc.aio.server(
         interceptors=[AccessControl()] if options.credentials else [],
-        options=limits.server_options(min(hard_limit, 2**31 - 1)),
+        options=limits.server_options(min(hard_limit, 2**31 - 1), options.max_connections),
         # Each call may hold a message; beyond our own bound of requests there is room for watchers and questions.
         maximum_concurrent_rpcs=2 * options.settings.admission.requests + 100,
     )

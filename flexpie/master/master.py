@@ -97,6 +97,8 @@ class Settings:
     """Whether to prepare for the loss of each device, where there is the memory for it."""
     dead_after_seconds: float | None = None
     """How long a device may say nothing before it counts as lost; None is what the cluster file says."""
+    max_models: int = 64
+    """That are loaded at once."""
 
 
 class Master:
@@ -188,12 +190,18 @@ class Master:
         return record
 
     def check_name(self, name: str) -> None:
-        """Raise ``MODEL_EXISTS`` for the name of a model that is known."""
+        """Raise ``MODEL_EXISTS`` for the name of a model that is known, and ``TOO_LARGE`` for one model too many."""
         if name in self.state.models:
             raise FlexPieError(
                 ErrorCode.MODEL_EXISTS,
                 f"There is a model {name!r} already.",
                 "Unload it first, or give the new one another name.",
+            )
+        if len(self.state.models) >= self.settings.max_models:
+            raise FlexPieError(
+                ErrorCode.TOO_LARGE,
+                f"The master has {len(self.state.models)} of at most {self.settings.max_models} models.",
+                "Unload one, or start the master with a higher --max-models.",
             )
 
     def load(self, entry: ModelEntry, upload: Upload) -> ModelEntry:

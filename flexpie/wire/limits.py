@@ -7,6 +7,12 @@ PROTOCOL = 1
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """Default bound of one gRPC message."""
+MAX_CONNECTIONS = 1024
+"""Default bound of connections that a daemon takes at once."""
+HANDSHAKE_MILLISECONDS = 10_000
+"""Who connects and then says nothing is not waited for any longer."""
+MAX_BLOBS = 100_000
+"""More blobs than this are no package."""
 CHUNK_BYTES = 1024 * 1024
 """Bytes in one message of an upload."""
 MAX_TIMEOUT_SECONDS = 3600.0
@@ -42,8 +48,10 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOption
     ]
 
 
-def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions:
-    """Options of every server of FlexPie."""
+def server_options(
+    max_message_bytes: int = MAX_MESSAGE_BYTES, max_connections: int = MAX_CONNECTIONS
+) -> ChannelOptions:
+    """Options of every server of FlexPie. A connection beyond `max_connections` is closed at once."""
     return [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -53,5 +61,7 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
         ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MILLISECONDS),
         ("grpc.so_reuseport", 0),  # else two servers could share a port without noticing
     ]

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from flexpie.security.access import AccessControl
 from flexpie.security.credentials import Credentials
-from flexpie.wire.limits import MAX_MESSAGE_BYTES, channel_options, server_options
+from flexpie.wire.limits import MAX_CONNECTIONS, MAX_MESSAGE_BYTES, channel_options, server_options
 from flexpie.wire.serving import check_exposure, listen
 from flexpie.wire.state_folder import StateFolder, default_folder
 from flexpie.wire.v1 import worker_pb2_grpc
@@ -58,6 +58,8 @@ class WorkerSettings:
     """None is the default for the port."""
     store_bytes: int = DEFAULT_STORE_BYTES
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    max_connections: int = MAX_CONNECTIONS
+    """At once; more are closed."""
     drain_seconds: float = 30.0
     """How long requests in flight may take once the process was asked to end."""
     credentials: Credentials | None = None
@@ -74,7 +76,12 @@ async def serve(settings: WorkerSettings, announce: Callable[[str], None], engin
     engine = engine or OnnxRuntimeEngine(settings.threads)
     # The port first: its default state folder is in use as well when the port is.
     guards = [AccessControl()] if credentials else []
-    server = grpc.aio.server(interceptors=guards, options=server_options(settings.max_message_bytes))
+    server = grpc.aio.server(
+        interceptors=guards,
+        options=server_options(settings.max_message_bytes, settings.max_connections),
+        # A peer has a stream for data and one for heartbeats; the master calls beside its own.
+        maximum_concurrent_rpcs=2 * settings.max_connections + 100,
+    )
     address = listen(server, settings.host, settings.port, credentials.server if credentials else None)
     try:
         with StateFolder(settings.state_folder or default_folder("worker", settings.port)) as folder:

@@ -136,6 +136,8 @@ class WorkerNode:
         deploying = self._deploying[event.deployment_id] = _Deploying(addresses, self._loop.create_future())
         try:
             self.handle(event)
+            if event.master_id and event.master_id not in self._masters:  # it may never come: this is no lasting claim
+                self.handle(MasterLost(event.master_id, self.time()))
             await deploying.answer
             if event.deployment_id not in self.resources:  # ended again in the meantime
                 raise _ended(event.deployment_id)

@@ -18,7 +18,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.program import BlobRef
 from flexpie.wire.codec import blob_from_proto, program_from_proto
-from flexpie.wire.limits import PROTOCOL
+from flexpie.wire.limits import MAX_BLOBS, PROTOCOL
 from flexpie.wire.status import errors_as_status
 from flexpie.wire.v1 import holdings_pb2, trace_pb2, worker_pb2, worker_pb2_grpc
 from flexpie.worker.deployment import Deployment
@@ -77,9 +77,12 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def OfferBlobs(self, request: worker_pb2.OfferBlobsRequest, context: _Context) -> worker_pb2.OfferBlobsReply:
         missing: list[BlobRef] = []
         async with errors_as_status(context):
+            if len(request.blobs) > MAX_BLOBS:
+                what = f"A package of {len(request.blobs)} blobs was offered; the limit is {MAX_BLOBS}."
+                raise FlexPieError(ErrorCode.TOO_LARGE, what, "Divide the model less, or over other devices.")
             blobs = [blob_from_proto(blob) for blob in request.blobs]
             loop = asyncio.get_running_loop()
-            missing = await loop.run_in_executor(self._node.disk, self._node.store.missing, blobs)
+            missing = await loop.run_in_executor(self._node.disk, self._node.store.take_offer, blobs)
         return worker_pb2.OfferBlobsReply(missing_sha256=[blob.sha256 for blob in missing])
 
     async def PushBlobs(

@@ -56,6 +56,12 @@ class Store:
         """
         return [blob for blob in dict.fromkeys(blobs) if not self._has(blob)]
 
+    def take_offer(self, blobs: Iterable[BlobRef]) -> list[BlobRef]:
+        """Which blobs of a package the store lacks; raises ``TOO_LARGE`` when it can never have all of them at once."""
+        offered = list(dict.fromkeys(blobs))
+        self._check_room(offered, f"a package of {sum(blob.nbytes for blob in offered)} bytes")
+        return self.missing(offered)
+
     def writer(self, blob: BlobRef) -> BlobWriter:
         """Begin to write a blob; raises ``TOO_LARGE`` when there can be no room for it."""
         self._make_room(blob.nbytes)
@@ -89,20 +95,26 @@ class Store:
         os.utime(self.folder / name)
 
     def _make_room(self, nbytes: int) -> None:
-        pinned = frozenset().union(*self._pins.values())
-        kept = sum(self._sizes[name] for name in pinned if name in self._sizes)
-        if kept + nbytes > self.limit_bytes:
-            raise FlexPieError(
-                ErrorCode.TOO_LARGE,
-                f"The store has no room for {nbytes} bytes: its limit is {self.limit_bytes} bytes, and deployments "
-                f"use {kept} of them.",
-                "Unload a model, or start the worker with a larger --store-bytes.",
-            )
+        pinned = self._check_room([BlobRef("", nbytes)], f"{nbytes} bytes")
         for name in list(self._sizes):
             if self.used_bytes + nbytes <= self.limit_bytes:
                 return
             if name not in pinned:
                 self._remove(name)
+
+    def _check_room(self, blobs: Iterable[BlobRef], what: str) -> frozenset[str]:
+        """Raise ``TOO_LARGE`` unless these fit beside what deployments use; returns the names of that."""
+        pinned: frozenset[str] = frozenset().union(*self._pins.values())
+        kept = sum(self._sizes[name] for name in pinned if name in self._sizes)
+        wanted = sum(blob.nbytes for blob in blobs if blob.sha256 not in pinned)
+        if kept + wanted > self.limit_bytes:
+            raise FlexPieError(
+                ErrorCode.TOO_LARGE,
+                f"The store has no room for {what}: its limit is {self.limit_bytes} bytes, and deployments use {kept} "
+                "of them.",
+                "Unload a model, or start the worker with a larger --store-bytes.",
+            )
+        return pinned
 
     def _remove(self, name: str) -> None:
         (self.folder / name).unlink(missing_ok=True)

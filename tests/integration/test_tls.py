@@ -28,6 +28,8 @@ from flexpie.wire.v1.worker_pb2_grpc import WorkerServiceStub
 from flexpie.worker.engine import run_unsplit
 from tests.daemons import Daemon, start_master, start_worker, wait_until, write_cluster_file
 from tests.integration import master_models as models
+from tests.integration.worker_driver import driving
+from tests.worker_programs import Z, onnx_package
 
 TIMEOUT = 30.0
 LOCAL = ["127.0.0.1", "localhost"]
@@ -276,6 +278,31 @@ def test_an_end_that_is_near_is_told_at_the_start(secured: Secured, tmp_path: Pa
     with start_worker(tmp_path, "w", "--tls-dir", str(folder)) as worker:
         assert worker.address
         assert "expires in 19 days" in worker.log
+
+
+def test_a_package_that_is_sent_again_changes_nothing(secured: Secured) -> None:
+    package, addresses = onnx_package(), [worker.address for worker in secured.workers.values()]
+    credentials = load_credentials(secured.folder_of(Role.MASTER))
+
+    async def replay() -> None:
+        async with driving(*addresses, master_id="first", credentials=credentials) as master:
+            await master.deploy(package, "kept")
+            recorded = master.deploy_request(package.programs[0], "kept")
+            assert (await master.infer("kept")).tolist() == Z.tolist()
+            await master.call(0, "Deploy", recorded)  # as a master that has started again would ask
+            other_plan = master.deploy_request(package.programs[1], "kept")
+            other_master = master.deploy_request(package.programs[0], "kept", master_id="second")
+            for changed in (other_plan, other_master):
+                with pytest.raises(FlexPieError, match="exists already") as refused:
+                    await master.call(0, "Deploy", changed)
+                assert refused.value.code is ErrorCode.INVALID_ARGUMENT
+            status = await master.call(0, "WorkerStatus", worker_pb2.WorkerStatusRequest())
+            assert [known.deployment_id for known in status.deployments] == ["kept"]
+            assert (await master.infer("kept")).tolist() == Z.tolist()
+            for index in range(2):
+                await master.call(index, "Undeploy", worker_pb2.UndeployRequest(deployment_id="kept"))
+
+    asyncio.run(asyncio.wait_for(replay(), 90))
 
 
 def test_no_secret_is_in_a_log(secured: Secured) -> None:

@@ -13,6 +13,8 @@ import grpc
 import numpy as np
 
 from flexpie.core.program import MASTER, BlobRef, DeviceProgram
+from flexpie.security.channels import open_async_channel
+from flexpie.security.credentials import Credentials
 from flexpie.wire.codec import blob_to_proto, program_to_proto
 from flexpie.wire.framing import Cancel, Content, Data, Failure, Frame, decode_frame, encode_frame
 from flexpie.wire.limits import (
@@ -81,13 +83,16 @@ class Worker:
 class Driver:
     """The connections to all workers of a test."""
 
-    def __init__(self, addresses: Iterable[str], master_id: str = MASTER_ID) -> None:
+    def __init__(
+        self, addresses: Iterable[str], master_id: str = MASTER_ID, credentials: Credentials | None = None
+    ) -> None:
         self.addresses = list(addresses)
         self.master_id = master_id
+        self._credentials = credentials
         self.workers = [self._connect(address) for address in self.addresses]
 
     def _connect(self, address: str) -> Worker:
-        channel = grpc.aio.insecure_channel(address, options=channel_options())
+        channel = open_async_channel(address, channel_options(), self._credentials)
         stream = DataStream(channel, master_metadata(self.master_id))
         return Worker(channel, worker_pb2_grpc.WorkerServiceStub(channel), stream)
 
@@ -214,9 +219,11 @@ class Driver:
 
 
 @asynccontextmanager
-async def driving(*addresses: str) -> AsyncIterator[Driver]:
+async def driving(
+    *addresses: str, master_id: str = MASTER_ID, credentials: Credentials | None = None
+) -> AsyncIterator[Driver]:
     """A driver for the workers at these addresses."""
-    driver = Driver(addresses)
+    driver = Driver(addresses, master_id, credentials)
     try:
         yield driver
     finally:

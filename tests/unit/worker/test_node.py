@@ -20,7 +20,7 @@ from flexpie.wire.framing import Data, Failure, Frame, decode_frame
 from flexpie.wire.outbox import Outbox
 from flexpie.wire.tensors import Array
 from flexpie.worker.engine import FakeEngine, FakeModel, Port
-from flexpie.worker.events import DeployRequested, FrameArrived, RequestKey, UndeployRequested
+from flexpie.worker.events import DeployRequested, FrameArrived, RequestKey, TimePassed, UndeployRequested
 from flexpie.worker.node import WorkerNode
 from flexpie.worker.state import WorkerState
 from flexpie.worker.store import Store
@@ -127,5 +127,18 @@ def test_a_deployment_that_is_ended_as_soon_as_it_is_ready(tmp_path: Path) -> No
         with pytest.raises(FlexPieError) as raised:
             await deploying
         assert raised.value.code is ErrorCode.CANCELLED
+
+    run(tmp_path, lambda arrays: [arrays[0]], scenario)
+
+
+def test_a_deployment_of_a_master_that_is_not_there_does_not_last(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.deploy()
+        await scene.node.deploy(DeployRequested("replayed", PROGRAM, "a master of last week"), {})
+        deployments = scene.node.state.deployments
+        assert deployments["d"].orphaned_at is None
+        assert deployments["replayed"].orphaned_at is not None
+        scene.node.handle(TimePassed(scene.node.time() + scene.node.state.limits.lease_seconds))
+        assert set(deployments) == {"d"}
 
     run(tmp_path, lambda arrays: [arrays[0]], scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import SubgraphRef
+from flexpie.worker import engine
 from flexpie.worker.engine import OnnxRuntimeEngine
 from flexpie.worker.sessions import load_sessions, warm_sessions
 from tests.worker_programs import device_program, digest, fake_engine, fake_package, onnx_package, ref
@@ -73,6 +75,38 @@ def test_a_weight_outside_of_its_blob_is_refused(tmp_path: Path, key: str, text:
     with pytest.raises(FlexPieError) as raised:
         load_sessions(replace(program, subgraphs=(broken, program.subgraphs[1])), tmp_path, OnnxRuntimeEngine())
     assert raised.value.code is ErrorCode.EXECUTION_FAILED
+
+
+@pytest.mark.parametrize(("domain", "op_type"), [("com.evil", "Run"), ("ai.onnx.contrib", "PyOp"), ("", "NoSuchOp")])
+def test_an_operator_from_a_library_is_refused(tmp_path: Path, domain: str, op_type: str) -> None:
+    package = onnx_package()
+    program = package.programs[0]
+    model = onnx.ModelProto.FromString(package.blobs[program.subgraphs[0].model.sha256])
+    model.graph.node[0].domain, model.graph.node[0].op_type = domain, op_type
+    model.opset_import.add(domain=domain, version=1)
+    content = model.SerializeToString()
+    write(tmp_path, {**package.blobs, digest(content): content})
+    foreign = SubgraphRef("foreign", ref(content), program.subgraphs[0].weights)
+    with pytest.raises(FlexPieError, match="onnxruntime refused") as raised:
+        load_sessions(replace(program, subgraphs=(foreign, program.subgraphs[1])), tmp_path, OnnxRuntimeEngine())
+    assert raised.value.code is ErrorCode.EXECUTION_FAILED
+
+
+def test_no_library_of_operators_is_ever_loaded() -> None:
+    source = inspect.getsource(engine)
+    assert "InferenceSession(" in source
+    assert "register_custom_ops" not in source
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"ORTM" * 100, b"\x08\x01" * 100])
+def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    package = onnx_package()
+    write(tmp_path, {**package.blobs, digest(content): content})
+    broken = SubgraphRef("broken", ref(content), ())
+    program = replace(package.programs[0], subgraphs=(broken, package.programs[0].subgraphs[1]))
+    with pytest.raises(FlexPieError) as raised:
+        load_sessions(program, tmp_path, OnnxRuntimeEngine())
+    assert raised.value.code in {ErrorCode.CORRUPT_PACKAGE, ErrorCode.EXECUTION_FAILED}
 
 
 def test_a_subgraph_that_does_not_fit_its_step_is_refused(tmp_path: Path) -> None:

@@ -133,3 +133,14 @@ def test_two_uploads_of_one_blob_do_not_disturb_each_other(tmp_path: Path) -> No
         writer.commit()
     assert store.used_bytes == 7
     assert names(tmp_path) == {blob.sha256}
+
+
+def test_a_package_that_can_never_fit_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    store = Store(tmp_path, limit_bytes=10)
+    used = put(store, b"aaaa")
+    store.pin("deployment", [used])
+    fitting = [used, ref(b"bbb"), ref(b"ccc"), ref(b"ccc")]
+    assert store.take_offer(fitting) == [ref(b"bbb"), ref(b"ccc")]
+    with pytest.raises(FlexPieError, match=r"a package of 14 bytes: its limit is 10 bytes, and .* use 4") as raised:
+        store.take_offer([*fitting, ref(b"dddd")])
+    assert raised.value.code is ErrorCode.TOO_LARGE
