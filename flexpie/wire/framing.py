@@ -4,6 +4,7 @@ their way in. The bytes are exactly the protobuf encoding of ``Frame`` in peer.p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -86,24 +87,15 @@ def encode_frame(
 ) -> bytes:
     """The message for a stream; `parts` are contiguous buffers of bytes, copied once into it."""
     payload_bytes = sum(map(len, parts))
-    header = peer_pb2.FrameHeader(
-        deployment_id=deployment_id,
-        request_id=request_id,
-        timeout_milliseconds=timeout_milliseconds,
-        payload_bytes=payload_bytes,
+    encoded = b"".join(
+        (
+            _deployment_field(deployment_id),
+            b"\x10" + _varint(request_id) if request_id else b"",
+            b"\x18" + _varint(timeout_milliseconds) if timeout_milliseconds else b"",
+            b"\x20" + _varint(payload_bytes) if payload_bytes else b"",
+            _content_field(content),
+        )
     )
-    if isinstance(content, Data):
-        header.data.exchange = content.exchange
-        header.data.source = content.source
-        header.data.SetInParent()  # exchange 0 from device 0 is all default values
-    elif isinstance(content, Cancel):
-        header.cancel.reason = content.reason
-        header.cancel.SetInParent()
-    else:
-        header.failure.code = content.code.value
-        header.failure.message = content.message
-        header.failure.remedy = content.remedy
-    encoded = header.SerializeToString()
     if not payload_bytes:
         return b"".join((b"\x0a", _varint(len(encoded)), encoded))
     length = _varint(payload_bytes)
@@ -166,13 +158,41 @@ def _content(header: peer_pb2.FrameHeader) -> Content:
     raise ValueError("neither data, cancellation nor failure")
 
 
+@functools.lru_cache(maxsize=1024)
+def _deployment_field(deployment_id: str) -> bytes:
+    return peer_pb2.FrameHeader(deployment_id=deployment_id).SerializeToString()
+
+
+@functools.lru_cache(maxsize=4096)
+def _data_field(exchange: int, source: int) -> bytes:
+    header = peer_pb2.FrameHeader(data=peer_pb2.Data(exchange=exchange, source=source))
+    return header.SerializeToString()
+
+
+def _content_field(content: Content) -> bytes:
+    """The field of the header that says what the frame is."""
+    if isinstance(content, Data):
+        return _data_field(content.exchange, content.source)
+    header = peer_pb2.FrameHeader()
+    if isinstance(content, Cancel):
+        header.cancel.reason = content.reason
+        header.cancel.SetInParent()
+    else:
+        header.failure.code = content.code.value
+        header.failure.message = content.message
+        header.failure.remedy = content.remedy
+    return header.SerializeToString()
+
+
 def _padding(header_bytes: int, behind: int) -> bytes:
     """The padding field that aligns the payload, given the bytes of the header without it and those between header
     and payload."""
-    for size in (0, *range(3, 3 + 2 * ALIGNMENT)):  # tag and length take two, and protobuf writes no empty field
-        total = header_bytes + size
-        if (1 + len(_varint(total)) + total + behind) % ALIGNMENT == 0:
-            return bytes((_PADDING_TAG, size - 2)) + bytes(size - 2) if size else b""
+    for length_bytes in range(1, 6):
+        smallest = -(1 + length_bytes + header_bytes + behind) % ALIGNMENT
+        for size in (smallest, smallest + ALIGNMENT):
+            # Tag and length take two, and protobuf writes no empty field.
+            if size not in (1, 2) and len(_varint(header_bytes + size)) == length_bytes:
+                return bytes((_PADDING_TAG, size - 2)) + bytes(size - 2) if size else b""
     raise AssertionError("some padding always fits")
 
 

@@ -22,6 +22,7 @@ from flexpie.worker.engine import Engine, Interruption, Session
 from flexpie.worker.events import DeploymentBuilt, DeploymentFailed, Event
 from flexpie.worker.peer_watch import PeerWatches
 from flexpie.worker.peers import Peer, PeerLink
+from flexpie.worker.prepared import PreparedProgram
 from flexpie.worker.sessions import load_sessions, warm_sessions
 from flexpie.worker.store import Store
 
@@ -39,6 +40,7 @@ class Resources:
     """What a deployment holds."""
 
     program: DeviceProgram
+    prepared: PreparedProgram
     sessions: Sequence[Session] = ()
     links: dict[int, PeerLink] = field(default_factory=dict)
     """By index of the peer."""
@@ -75,7 +77,7 @@ class Builder:
 
     def start(self, deployment: Deployment, addresses: Mapping[int, str]) -> Resources:
         """Begin to build; `addresses` are those of the peers that the program sends to."""
-        resources = Resources(deployment.program)
+        resources = Resources(deployment.program, PreparedProgram(deployment.program))
         resources.building = self._loop.create_task(self._build(deployment, addresses, resources))
         return resources
 

@@ -20,6 +20,12 @@ class ComputeThread:
         self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
         self._thread.start()
 
+    @property
+    def ident(self) -> int:
+        """Identity of the thread."""
+        assert self._thread.ident is not None  # it was started
+        return self._thread.ident
+
     def submit(self, job: Callable[[], Event]) -> None:
         """Queue a job; it must not raise."""
         self._jobs.put(job)

@@ -42,6 +42,7 @@ from flexpie.worker.events import (
     SendFrame,
 )
 from flexpie.worker.execution import ValueTable
+from flexpie.worker.prepared import PreparedProgram
 from flexpie.worker.sessions import load_sessions
 from flexpie.worker.state import WorkerState
 
@@ -58,6 +59,7 @@ class _Node:
     sessions: Sequence[Session] = ()
     state: WorkerState = field(default_factory=WorkerState)
     table: ValueTable | None = None
+    prepared: PreparedProgram | None = None
 
 
 class InProcessCluster:
@@ -80,6 +82,7 @@ class InProcessCluster:
             folder = _folder_of(blobs, Path(scratch))
             for node in self._nodes.values():
                 _deploy(node)
+                node.prepared = PreparedProgram(node.program)
                 node.sessions = load_sessions(node.program, folder, engine)
 
     def infer(self, feeds: Mapping[str, Datum]) -> dict[str, Datum]:
@@ -88,7 +91,7 @@ class InProcessCluster:
         key = RequestKey(_DEPLOYMENT, self._requests)
         self.sent_bytes = {}
         for node in self._nodes.values():
-            node.table = ValueTable(node.program, feeds)
+            node.table = ValueTable(node.program, feeds, prepared=node.prepared)
         try:
             self._run(key)
         finally:

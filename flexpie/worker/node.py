@@ -21,6 +21,7 @@ from flexpie.wire.limits import MAX_TIMEOUT_SECONDS, ChannelOptions
 from flexpie.wire.outbox import Outbox
 from flexpie.worker.building import Builder, Resources
 from flexpie.worker.compute import ComputeThread
+from flexpie.worker.cpu import CpuSeconds, EngineMeter, read_cpu
 from flexpie.worker.engine import Engine, Session
 from flexpie.worker.events import (
     BatchExecuted,
@@ -82,6 +83,7 @@ class WorkerNode:
         """Whether other workers are there."""
         self._builder = Builder(store, engine, options, self.peers, self.handle, credentials)
         self._compute = ComputeThread(self._loop, self.handle)
+        self._meter = EngineMeter()
         self._tables: dict[RequestKey, ValueTable] = {}
         self._events: deque[Event] = deque()
         self._handling = False
@@ -116,6 +118,10 @@ class WorkerNode:
         finally:
             self._handling = False
         self._set_timer()
+
+    def cpu(self) -> CpuSeconds:
+        """What the process has used of the processor. From the event loop's thread."""
+        return read_cpu(self._meter, self._compute.ident)
 
     def time(self) -> float:
         """The clock of events, in seconds."""
@@ -219,6 +225,7 @@ class WorkerNode:
         if table is None:
             traced = self.tracer.table(batch.key, resources.program) if self.tracer.active else None
             table = self._tables[batch.key] = traced or ValueTable(resources.program)
+            table.prepared, table.meter = resources.prepared, self._meter
         self._compute.submit(_job(batch, table, resources.sessions, self._loop.time))
 
     def _send_frame(self, order: SendFrame) -> None:

@@ -125,7 +125,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def WorkerStatus(
         self, request: worker_pb2.WorkerStatusRequest, context: _Context
     ) -> worker_pb2.WorkerStatusReply:
-        node = self._node
+        node, cpu = self._node, self._node.cpu()
         return worker_pb2.WorkerStatusReply(
             worker_id=self._identity.worker_id,
             version=__version__,
@@ -140,6 +140,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 uploads=self._uploads,
                 threads=threading.active_count(),
                 tasks=len(asyncio.all_tasks()),
+            ),
+            cpu=worker_pb2.CpuSeconds(
+                process=cpu.process, engine=cpu.engine, steps=cpu.steps, event_loop=cpu.event_loop
             ),
         )
 

@@ -123,7 +123,7 @@ class WorkerStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WorkerStatusReply(_message.Message):
-    __slots__ = ("worker_id", "version", "deployments", "store_bytes", "store_limit_bytes", "uptime_seconds", "holdings")
+    __slots__ = ("worker_id", "version", "deployments", "store_bytes", "store_limit_bytes", "uptime_seconds", "holdings", "cpu")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +131,7 @@ class WorkerStatusReply(_message.Message):
     STORE_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     HOLDINGS_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     version: str
     deployments: _containers.RepeatedCompositeFieldContainer[DeploymentStatus]
@@ -138,7 +139,20 @@ class WorkerStatusReply(_message.Message):
     store_limit_bytes: int
     uptime_seconds: float
     holdings: _holdings_pb2.Holdings
-    def __init__(self, worker_id: _Optional[str] = ..., version: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., store_bytes: _Optional[int] = ..., store_limit_bytes: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ...) -> None: ...
+    cpu: CpuSeconds
+    def __init__(self, worker_id: _Optional[str] = ..., version: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., store_bytes: _Optional[int] = ..., store_limit_bytes: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., cpu: _Optional[_Union[CpuSeconds, _Mapping]] = ...) -> None: ...
+
+class CpuSeconds(_message.Message):
+    __slots__ = ("process", "engine", "steps", "event_loop")
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    EVENT_LOOP_FIELD_NUMBER: _ClassVar[int]
+    process: float
+    engine: float
+    steps: float
+    event_loop: float
+    def __init__(self, process: _Optional[float] = ..., engine: _Optional[float] = ..., steps: _Optional[float] = ..., event_loop: _Optional[float] = ...) -> None: ...
 
 class CheckPeerRequest(_message.Message):
     __slots__ = ("address",)
