@@ -19,6 +19,7 @@ from flexpie.benchmark.progress import Ledger
 from flexpie.benchmark.records import Check, Failed, Record
 from flexpie.benchmark.results import ResultFile
 from flexpie.benchmark.schedule import Pace
+from flexpie.benchmark.summary import CellResult, summarise
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.master.cluster_file import read_cluster_file
 from flexpie.testbed.records import Records
@@ -74,6 +75,9 @@ class Watcher(Protocol):
 
     def say(self, text: str) -> None:
         """Something that is worth a line."""
+
+    def finished(self, result: CellResult) -> None:
+        """A cell is complete."""
 
     def stage(self, text: str) -> None:
         """What is being done now."""
@@ -198,6 +202,8 @@ class _Sweep:
             self._watcher.say(f"left out: {cell}: {error}")
         if not self._ledger.left(cell):
             self._outcome.measured.append(cell)
+            (result,) = summarise(record for record in self._file.records if record.cell == cell)
+            self._watcher.finished(result)
 
     def _plan_and_launch(self, bed: testbed.Testbed, cell: Cell, noisy: bool) -> None:
         self._watcher.stage(f"planning {cell}")

@@ -123,11 +123,12 @@ def _run(settings: Settings, output: Path) -> int:
     from flexpie.benchmark.results import ResultFile
     from flexpie.benchmark.sweep import sweep
     from flexpie.cli.bench_progress import ProgressBar
+    from flexpie.cli.bench_table import headline
 
     with ResultFile(output, new_header(now())) as file, tempfile.TemporaryDirectory(prefix="flexpie-bench-") as folder:
         library = ModelLibrary(Path(folder), lambda name: flexpie_models.build(name).SerializeToString())
         try:
-            with ProgressBar() as bar:
+            with ProgressBar(headline) as bar:
                 outcome = sweep(settings, file, library, bar)
         except KeyboardInterrupt:
             _show(file.records, settings.cells)

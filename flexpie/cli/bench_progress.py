@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from flexpie.benchmark.summary import CellResult
 
 
 class ProgressBar:
     """A `flexpie.benchmark.sweep.Watcher`."""
 
-    def __init__(self) -> None:
+    def __init__(self, headline: Callable[[CellResult], str]) -> None:
+        """`headline` says what came of a cell in one line."""
+        self._headline = headline
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress = Progress(
             BarColumn(bar_width=20),
@@ -35,6 +42,10 @@ class ProgressBar:
     def say(self, text: str) -> None:
         """A line that stays."""
         self._console.print(text, markup=False)
+
+    def finished(self, result: CellResult) -> None:
+        """A cell is complete."""
+        self.say(self._headline(result))
 
     def stage(self, text: str) -> None:
         """What is being done now."""

@@ -15,31 +15,51 @@ from flexpie.cli.console import counted
 from flexpie.core.strategy import BASELINES
 
 if TYPE_CHECKING:
+    from flexpie.benchmark.cells import Ground
     from flexpie.benchmark.statistics import Estimate
     from flexpie.benchmark.summary import CellResult
 
 
 def table_of(results: Sequence[CellResult]) -> Table:
-    """Median milliseconds of each strategy in each cell, and how ours compares."""
-    names = [name for name in (OURS, ALONE, *BASELINES) if any(name in result.strategies for result in results)]
-    table = Table("model", "devices", "link", *names, "predicted", "speed-up", "÷ best", "",
-                  caption="Medians in ms; speed-up of auto over onnxruntime; ÷ best: time of auto over that of the "
-                  "best other strategy; 95 % confidence.")  # fmt: skip
+    """For each cell our time beside that of onnxruntime alone and of the best other strategy."""
+    table = Table("model", "testbed", ALONE, OURS, "predicted", "best other", "speed-up", "against it", "",
+                  caption="Medians in ms. Speed-up: over onnxruntime alone. Against it: over the best other strategy. "
+                  "95 % confidence. `flexpie bench report` shows all strategies.")  # fmt: skip
     for result in results:
-        cell, ground = result.cell, result.cell.ground
-        cpu = " ".join(f"{100 * share:g}" for share in ([ground.cpu[0]] if ground.equal else ground.cpu))
-        predicted = result.planned.get(OURS)
+        cell, best, predicted = result.cell, result.best_baseline, result.planned.get(OURS)
+        against = None if best is None else result.times_faster(OURS, best)
         table.add_row(
             cell.model + (f" ×{cell.in_flight}" if cell.in_flight > 1 else ""),
-            f"{len(ground.cpu)} × {cpu}%" if ground.equal else f"{cpu}%",
-            f"{bandwidth_label(ground.bandwidth_bits_per_second)} {ground.topology.value}",
-            *("" if (found := result.latency(name)) is None else f"{found.value * 1e3:.1f}" for name in names),
+            _ground(cell.ground),
+            _milliseconds(result.latency(ALONE)),
+            _milliseconds(result.latency(OURS)),
             "" if predicted is None or cell.in_flight > 1 else f"{predicted.predicted_seconds * 1e3:.1f}",
+            "" if best is None else f"{_milliseconds(result.latency(best))} {best}",
             _interval(result.speed_up),
-            _interval(result.regret),
+            _interval(against),
             result.mark,
         )
     return table
+
+
+def headline(result: CellResult) -> str:
+    """A cell in one line."""
+    ours, speed_up, best = result.latency(OURS), result.speed_up, result.best_baseline
+    parts = [str(result.cell)]
+    parts += [f"{OURS} {_milliseconds(ours)} ms"] if ours else []
+    parts += [f"{_interval(speed_up)} times as fast as {ALONE}"] if speed_up else []
+    if best is not None and (against := result.times_faster(OURS, best)) is not None:
+        parts.append(f"{_interval(against)} times as fast as {best}")
+    return ": ".join([parts[0], ", ".join([*parts[1:], *([result.mark] if result.mark else [])])])
+
+
+def _ground(ground: Ground) -> str:
+    cpu = f"{len(ground.cpu)} × {ground.cpu[0]:.0%}" if ground.equal else "+".join(f"{s:.0%}" for s in ground.cpu)
+    return f"{cpu}, {bandwidth_label(ground.bandwidth_bits_per_second)} {ground.topology.value}"
+
+
+def _milliseconds(found: Estimate | None) -> str:
+    return "" if found is None else f"{found.value * 1e3:.1f}"
 
 
 def verdict(results: Sequence[CellResult]) -> list[str]:

@@ -18,6 +18,7 @@ from flexpie.benchmark.model_files import ModelLibrary
 from flexpie.benchmark.progress import Ledger
 from flexpie.benchmark.records import Check, Launch, Planned, Traced, new_header
 from flexpie.benchmark.results import ResultFile, read_results
+from flexpie.benchmark.summary import CellResult
 from flexpie.benchmark.sweep import Outcome, Settings, sweep
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.testbed.records import Records
@@ -38,10 +39,14 @@ class Silent:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.complete: list[Cell] = []
         self.steps: list[tuple[int, int]] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    def finished(self, result: CellResult) -> None:
+        self.complete.append(result.cell)
 
     def stage(self, text: str) -> None:
         pass
@@ -81,6 +86,7 @@ def test_a_cell_is_measured_checked_and_not_measured_again(tmp_path: Path, recor
     assert traces[OURS].spans
     assert not traces["InH"].spans
     assert watcher.steps == [(0, 3), (1, 3), (2, 3)]
+    assert watcher.complete == [CELL]
     assert run(output, tmp_path, records, 1).measured == [CELL]
     assert read_results(output).records == found
     assert not records.all()
