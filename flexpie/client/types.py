@@ -110,6 +110,8 @@ class DeviceInfo:
     reason: str
     worker_id: str
     version: str
+    certificate_expires_at: int | None = None
+    """When its certificate ends, in seconds since 1970; None where it has none, or was not heard of yet."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class MasterStatus:
     requests_refused: int
     """Not taken, because the master held as many as it may."""
     holdings: Holdings
+    certificate_expires_at: int | None = None
+    """When the master's certificate ends, in seconds since 1970; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,7 @@ def status_from_proto(message: master_pb2.MasterStatusReply) -> MasterStatus:
         gathered_bytes=message.gathered_bytes,
         requests_refused=message.requests_refused,
         holdings=_holdings_from_proto(message.holdings),
+        certificate_expires_at=message.certificate_expires_at or None,
     )
 
 
@@ -286,7 +291,15 @@ def _segment_from_proto(message: master_pb2.SegmentInfo) -> SegmentInfo:
 
 
 def _device_from_proto(message: master_pb2.DeviceInfo) -> DeviceInfo:
-    return DeviceInfo(message.name, message.address, message.state, message.reason, message.worker_id, message.version)
+    return DeviceInfo(
+        message.name,
+        message.address,
+        message.state,
+        message.reason,
+        message.worker_id,
+        message.version,
+        message.certificate_expires_at or None,
+    )
 
 
 def spans_from_proto(message: trace_pb2.RequestTrace) -> tuple[TraceSpan, ...]:

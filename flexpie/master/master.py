@@ -71,7 +71,7 @@ from flexpie.master.saving import Saved
 from flexpie.master.state import MasterState
 from flexpie.master.turnstile import Turnstile
 from flexpie.master.uploads import Upload
-from flexpie.security.credentials import Credentials
+from flexpie.security.credentials import Credentials, expires_at
 from flexpie.wire.framing import Failure, Frame
 from flexpie.wire.limits import MAX_TIMEOUT_SECONDS
 from flexpie.wire.tensors import Array
@@ -136,6 +136,10 @@ class Master:
             planning, file.cluster, self.links, master_id, self._handle, archive, self._keep_deployment
         )
         self._memory: dict[DeviceName, int] = {}
+        self.certificate_ends: dict[DeviceName, int] = {}
+        """Of the devices' certificates, in seconds since 1970; 0 for a device without one."""
+        self.certificate_end = expires_at(credentials)
+        """Of the master's own."""
         self._builds: dict[DeploymentId, asyncio.Task[None]] = {}
         self._building: dict[DeploymentId, StartDeployment] = {}
         self._deployments: dict[DeploymentId, Deployment] = {}
@@ -280,6 +284,7 @@ class Master:
         """See `flexpie.master.links.LinkListener`."""
         _log.info("device connected device=%s worker=%s version=%s", device, hello.worker_id, hello.version)
         self._memory[device] = hello.memory_bytes
+        self.certificate_ends[device] = hello.certificate_expires_at
         self._unreachable[device] = frozenset()
         self._handle(DeviceConnected(device, hello.worker_id, hello.version, asyncio.get_running_loop().time()))
 

@@ -113,7 +113,10 @@ def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterS
     return master_pb2.MasterStatusReply(
         version=__version__,
         uptime_seconds=uptime_seconds,
-        devices=[_device_to_proto(record, addresses[name]) for name, record in master.state.members.records.items()],
+        devices=[
+            _device_to_proto(record, addresses[name], master.certificate_ends.get(name, 0))
+            for name, record in master.state.members.records.items()
+        ],
         models=models_to_proto(master),
         requests_in_flight=len(master.state.requests),
         requests_done=master.state.requests_done,
@@ -121,6 +124,7 @@ def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterS
         scattered_bytes=master.data.scattered_bytes,
         gathered_bytes=master.data.gathered_bytes,
         requests_refused=admission.refused,
+        certificate_expires_at=master.certificate_end,
         holdings=holdings_pb2.Holdings(
             requests=len(admission),
             waiting=admission.waiting,
@@ -133,7 +137,7 @@ def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterS
     )
 
 
-def _device_to_proto(record: DeviceRecord, address: str) -> master_pb2.DeviceInfo:
+def _device_to_proto(record: DeviceRecord, address: str, certificate_end: int) -> master_pb2.DeviceInfo:
     return master_pb2.DeviceInfo(
         name=record.name,
         address=address,
@@ -141,4 +145,5 @@ def _device_to_proto(record: DeviceRecord, address: str) -> master_pb2.DeviceInf
         reason=record.reason,
         worker_id=record.worker_id,
         version=record.version,
+        certificate_expires_at=certificate_end,
     )

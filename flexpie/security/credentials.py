@@ -80,6 +80,11 @@ def expiry_warning(expires: datetime, at: datetime) -> str:
     return f"expired on {day}" if left <= timedelta() else f"expires in {left.days} days, on {day}"
 
 
+def expires_at(credentials: Credentials | None) -> int:
+    """When a certificate ends, in seconds since 1970, as messages tell it; 0 without one."""
+    return 0 if credentials is None else int(credentials.description.expires.timestamp())
+
+
 def now() -> datetime:
     """The time in UTC."""
     return datetime.now(timezone.utc)

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from flexpie.security.access import AccessControl
-from flexpie.security.credentials import Credentials
+from flexpie.security.credentials import Credentials, expires_at
 from flexpie.wire.limits import MAX_CONNECTIONS, MAX_MESSAGE_BYTES, channel_options, server_options
 from flexpie.wire.serving import check_exposure, listen
 from flexpie.wire.state_folder import StateFolder, default_folder
@@ -103,7 +103,9 @@ class _Daemon:
         self._node = WorkerNode(state, store, engine, channel_options(limit), settings.credentials)
         self._streams = PeerServicer(self._node, limit)
         self._health = health.aio.HealthServicer()
-        identity = WorkerIdentity(folder.identity, settings.memory_bytes, settings.threads, limit)
+        identity = WorkerIdentity(
+            folder.identity, settings.memory_bytes, settings.threads, limit, expires_at(settings.credentials)
+        )
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(self._node, identity), server)
         server.add_generic_rpc_handlers((self._streams.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -40,6 +40,8 @@ class WorkerIdentity:
     memory_bytes: int
     threads: int
     max_message_bytes: int
+    certificate_expires_at: int = 0
+    """In seconds since 1970; 0 without a certificate."""
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
@@ -72,6 +74,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             memory_bytes=self._identity.memory_bytes,
             threads=self._identity.threads,
             max_message_bytes=self._identity.max_message_bytes,
+            certificate_expires_at=self._identity.certificate_expires_at,
         )
 
     async def OfferBlobs(self, request: worker_pb2.OfferBlobsRequest, context: _Context) -> worker_pb2.OfferBlobsReply:

@@ -13,11 +13,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from flexpie.cli.status import status as status_command
 from flexpie.client import AsyncClient, Client
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.security.authority import create_authority, issue
-from flexpie.security.certificates import load_credentials
+from flexpie.security.certificates import load_credentials, read_certificate
 from flexpie.security.channels import open_channel
 from flexpie.security.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, now
 from flexpie.security.roles import Role
@@ -273,11 +275,24 @@ def test_a_daemon_refuses_a_certificate_for_another_role(secured: Secured, tmp_p
     assert "Traceback" not in worker.log
 
 
-def test_an_end_that_is_near_is_told_at_the_start(secured: Secured, tmp_path: Path) -> None:
+def test_an_end_that_is_near_is_told_at_the_start_and_in_the_status(secured: Secured, tmp_path: Path) -> None:
     folder = issue(secured.certs, Role.WORKER, "old", LOCAL, days=20, folder=tmp_path / "old")
     with start_worker(tmp_path, "w", "--tls-dir", str(folder)) as worker:
-        assert worker.address
+        file = write_cluster_file(tmp_path, {"w": worker.address, "nobody": "127.0.0.1:1"})
         assert "expires in 19 days" in worker.log
+        with start_master(tmp_path, file, "--tls-dir", str(secured.folder_of(Role.MASTER))) as master:
+            tls = secured.folder_of(Role.CLIENT)
+            with Client(master.address, timeout=TIMEOUT, tls=tls) as client:
+                wait_until(lambda: client.status().devices[0].state == "connected", "the worker is connected")
+                status = client.status()
+            assert [device.certificate_expires_at for device in status.devices] == [
+                int(read_certificate(folder / CERTIFICATE_FILE).expires.timestamp()),
+                None,
+            ]
+            shown = CliRunner().invoke(status_command, ["--master", master.address, "--tls-dir", str(tls)]).output
+    of_master, of_worker = shown.splitlines()[:2]
+    assert "its certificate expires in 19 days, on" in of_worker
+    assert "certificate" not in of_master
 
 
 def test_a_package_that_is_sent_again_changes_nothing(secured: Secured) -> None:

@@ -235,27 +235,29 @@ class ProfileInfo(_message.Message):
     def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., requests_per_second: _Optional[float] = ..., single_device_lacks_memory: _Optional[bool] = ..., remark: _Optional[str] = ...) -> None: ...
 
 class DeviceInfo(_message.Message):
-    __slots__ = ("name", "address", "state", "reason", "worker_id", "version")
+    __slots__ = ("name", "address", "state", "reason", "worker_id", "version", "certificate_expires_at")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     name: str
     address: str
     state: str
     reason: str
     worker_id: str
     version: str
-    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., worker_id: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    certificate_expires_at: int
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., worker_id: _Optional[str] = ..., version: _Optional[str] = ..., certificate_expires_at: _Optional[int] = ...) -> None: ...
 
 class MasterStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class MasterStatusReply(_message.Message):
-    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes", "holdings", "requests_refused")
+    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes", "holdings", "requests_refused", "certificate_expires_at")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
@@ -267,6 +269,7 @@ class MasterStatusReply(_message.Message):
     GATHERED_BYTES_FIELD_NUMBER: _ClassVar[int]
     HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     version: str
     uptime_seconds: float
     devices: _containers.RepeatedCompositeFieldContainer[DeviceInfo]
@@ -278,4 +281,5 @@ class MasterStatusReply(_message.Message):
     gathered_bytes: int
     holdings: _holdings_pb2.Holdings
     requests_refused: int
-    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., requests_refused: _Optional[int] = ...) -> None: ...
+    certificate_expires_at: int
+    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., requests_refused: _Optional[int] = ..., certificate_expires_at: _Optional[int] = ...) -> None: ...

@@ -30,7 +30,7 @@ class HandshakeRequest(_message.Message):
     def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., master_id: _Optional[str] = ..., deployment_ids: _Optional[_Iterable[str]] = ..., dead_after_milliseconds: _Optional[int] = ...) -> None: ...
 
 class HandshakeReply(_message.Message):
-    __slots__ = ("version", "protocol", "worker_id", "onnxruntime_version", "memory_bytes", "threads", "max_message_bytes")
+    __slots__ = ("version", "protocol", "worker_id", "onnxruntime_version", "memory_bytes", "threads", "max_message_bytes", "certificate_expires_at")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class HandshakeReply(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     version: str
     protocol: int
     worker_id: str
@@ -45,7 +46,8 @@ class HandshakeReply(_message.Message):
     memory_bytes: int
     threads: int
     max_message_bytes: int
-    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., worker_id: _Optional[str] = ..., onnxruntime_version: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., threads: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    certificate_expires_at: int
+    def __init__(self, version: _Optional[str] = ..., protocol: _Optional[int] = ..., worker_id: _Optional[str] = ..., onnxruntime_version: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., threads: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., certificate_expires_at: _Optional[int] = ...) -> None: ...
 
 class OfferBlobsRequest(_message.Message):
     __slots__ = ("blobs",)
