@@ -12,6 +12,7 @@ from flexpie import __version__
 from flexpie.cli.console import daemon_log, ending_daemon, parent_option
 from flexpie.cli.tls_options import load_tls, tls_options
 from flexpie.cli.worker_command import SizeType
+from flexpie.core.heartbeat import LONGEST_PATIENCE_SECONDS, SHORTEST_PATIENCE_SECONDS
 from flexpie.security.credentials import TlsFiles
 from flexpie.security.roles import Role
 from flexpie.wire.limits import MAX_CONNECTIONS
@@ -98,7 +99,7 @@ from flexpie.wire.limits import MAX_CONNECTIONS
 )
 @click.option(
     "--dead-after",
-    type=click.FloatRange(0.1),
+    type=click.FloatRange(SHORTEST_PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS),
     metavar="SECONDS",
     help="How long a device may say nothing before it counts as lost, instead of what the cluster file says.",
 )

@@ -47,6 +47,7 @@ def load_model(
         raise FlexPieError(
             ErrorCode.INVALID_MODEL, f"The graph of {path.name} has a cycle.", "Export the model again."
         ) from error
+    _check_outputs(path, model)
     try:
         check(model, declared)
     except Exception as error:  # the checker's own, or any other for a message that contradicts itself
@@ -56,6 +57,17 @@ def load_model(
             "Export the model again, or check it with onnx.checker.check_model.",
         ) from error
     return model, declared
+
+
+def _check_outputs(path: Path, model: ir.Model) -> None:
+    """The checker misses some of those that nothing yields."""
+    for value in model.graph.outputs:
+        if not (value.producer() or value.is_graph_input() or value.is_initializer()):
+            raise FlexPieError(
+                ErrorCode.INVALID_MODEL,
+                f"{path.name} has the output {value.name!r}, which no operator yields.",
+                "Export the model again.",
+            )
 
 
 def file_digest(path: Path) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SHORTEST_PATIENCE_SECONDS = 0.1
+"""A device that is busy takes tens of milliseconds to answer."""
+LONGEST_PATIENCE_SECONDS = 60.0
+"""With more, requests would wait for a lost device for as long as their deadlines allow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:

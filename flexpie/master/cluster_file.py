@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from flexpie.core.address import check_address
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
@@ -143,12 +144,7 @@ def _name(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if not colon or not host or bare_ipv6 or any(char.isspace() or char == "/" for char in text):
-        raise ValueError("host:port, such as 'pi-1.local:50051' (IPv6 in brackets: '[fd00::1]:50051')")
-    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ValueError("host:port with a port from 1 to 65535")
+    check_address(text)
     return text
 
 

@@ -30,6 +30,7 @@ from flexpie.wire.open_inference import SERVICE as OPEN_INFERENCE
 from flexpie.wire.open_inference import open_inference_handler, reflection_pool
 from flexpie.wire.serving import check_exposure, listen
 from flexpie.wire.state_folder import StateFolder
+from flexpie.wire.unreadable import UnreadableMessages
 from flexpie.wire.v1 import master_pb2, master_pb2_grpc
 
 GOODBYE_SECONDS = 1.0
@@ -68,7 +69,7 @@ def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
     # usual offender gets our text, which says what to do.
     hard_limit = options.max_request_bytes + options.max_request_bytes // 2 + limits.CHUNK_BYTES * 2
     server = grpc.aio.server(
-        interceptors=[AccessControl()] if options.credentials else [],
+        interceptors=[*([AccessControl()] if options.credentials else []), UnreadableMessages()],
         options=limits.server_options(min(hard_limit, 2**31 - 1), options.max_connections),
         # Each call may hold a message; beyond our own bound of requests there is room for watchers and questions.
         maximum_concurrent_rpcs=2 * options.settings.admission.requests + 100,

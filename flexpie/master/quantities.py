@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
+from flexpie.core.heartbeat import LONGEST_PATIENCE_SECONDS, SHORTEST_PATIENCE_SECONDS
+
 NO_LINK = "none"
 """Bandwidth of a link that does not exist."""
 
-SHORTEST_PATIENCE_SECONDS = 0.1
-"""A device that is busy takes tens of milliseconds to answer."""
 
 _QUANTITY = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([^\s0-9.].*?)?\s*")
 
@@ -61,11 +61,10 @@ def latency(text: str) -> float:
 
 
 def patience(text: str) -> float:
-    """Seconds, at least `SHORTEST_PATIENCE_SECONDS`, from text such as ``1 s``; raises ValueError that says what is
-    expected."""
-    expected = "a time of 100 ms or more, such as '1 s'"
+    """Seconds that a device may say nothing, from text such as ``1 s``; ValueError says what is expected."""
+    expected = "a time of 100 ms to 60 s, such as '1 s'"
     seconds = float(_parse(text, _SECONDS, expected, positive=True))
-    if seconds < SHORTEST_PATIENCE_SECONDS:
+    if not SHORTEST_PATIENCE_SECONDS <= seconds <= LONGEST_PATIENCE_SECONDS:
         raise ValueError(expected)
     return seconds
 

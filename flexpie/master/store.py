@@ -77,7 +77,10 @@ class Run:
 
 
 class Store:
-    """The open store."""
+    """The open store.
+
+    Whatever reads from it raises ``INVALID_STATE`` where the file is damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the store in a folder, or make it.
@@ -107,7 +110,7 @@ class Store:
 
     def begin_run(self, cluster: str, calibration: str) -> tuple[Run, Run | None]:
         """Note that a master starts; returns this run and the one before, if there was one."""
-        with self._transaction():
+        with self._explained(), self._transaction():
             row = self._db.execute("SELECT * FROM runs ORDER BY number DESC LIMIT 1").fetchone()
             added = self._db.execute("INSERT INTO runs (cluster, calibration) VALUES (?, ?)", (cluster, calibration))
             number = added.lastrowid or 0
@@ -118,9 +121,10 @@ class Store:
 
     def models(self) -> list[StoredModel]:
         """Every model that clients loaded, in the order in which they did."""
-        rows = self._db.execute("SELECT * FROM models ORDER BY rowid").fetchall()
-        return [StoredModel(name, content, file, _profiles(profiles), *rest)
-                for name, content, file, profiles, *rest in rows]  # fmt: skip
+        with self._explained():
+            rows = self._db.execute("SELECT * FROM models ORDER BY rowid").fetchall()
+            return [StoredModel(name, content, file, _profiles(profiles), *rest)
+                    for name, content, file, profiles, *rest in rows]  # fmt: skip
 
     def keep_model(self, model: StoredModel) -> None:
         """Remember a model; one of the same name is replaced."""
@@ -140,7 +144,8 @@ class Store:
     def deployments(self, model: str) -> dict[int, StoredDeployment]:
         """What was ready of a model, by profile."""
         query = "SELECT profile, fingerprint, content FROM deployments WHERE model = ?"
-        return {profile: StoredDeployment(*rest) for profile, *rest in self._db.execute(query, (model,))}
+        with self._explained():
+            return {profile: StoredDeployment(*rest) for profile, *rest in self._db.execute(query, (model,))}
 
     def keep_deployment(self, model: str, profile: int, deployment: StoredDeployment) -> None:
         """Remember a deployment that is ready, instead of the one before it."""
@@ -152,7 +157,7 @@ class Store:
 
     def plan(self, key: str) -> str | None:
         """The text of a plan that was found before."""
-        with self._transaction():
+        with self._explained(), self._transaction():
             row = self._db.execute("SELECT text FROM plans WHERE key = ?", (key,)).fetchone()
             if row:
                 self._use(key)
@@ -174,7 +179,8 @@ class Store:
     def file_hash(self, path: Path, nbytes: int, modified_ns: int) -> str | None:
         """The hash of a file that was read before, if it is still the same."""
         query = "SELECT sha256 FROM files WHERE path = ? AND nbytes = ? AND modified_ns = ?"
-        row = self._db.execute(query, (str(path), nbytes, modified_ns)).fetchone()
+        with self._explained():
+            row = self._db.execute(query, (str(path), nbytes, modified_ns)).fetchone()
         return str(row[0]) if row else None
 
     def keep_file_hash(self, path: Path, nbytes: int, modified_ns: int, sha256: str) -> None:
@@ -217,6 +223,14 @@ class Store:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what it means when something that is read is not what was written."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError) as error:
+            raise self._unusable(f"it is damaged: {error}") from error
 
     def _unusable(self, why: str) -> FlexPieError:
         return FlexPieError(

@@ -19,6 +19,7 @@ from flexpie.security.credentials import Credentials, expires_at
 from flexpie.wire.limits import MAX_CONNECTIONS, MAX_MESSAGE_BYTES, channel_options, server_options
 from flexpie.wire.serving import check_exposure, listen
 from flexpie.wire.state_folder import StateFolder, default_folder
+from flexpie.wire.unreadable import UnreadableMessages
 from flexpie.wire.v1 import worker_pb2_grpc
 from flexpie.worker.deployment import Limits
 from flexpie.worker.engine import Engine, OnnxRuntimeEngine
@@ -75,7 +76,7 @@ async def serve(settings: WorkerSettings, announce: Callable[[str], None], engin
     check_exposure(settings.host, settings.insecure, encrypted=credentials is not None)
     engine = engine or OnnxRuntimeEngine(settings.threads)
     # The port first: its default state folder is in use as well when the port is.
-    guards = [AccessControl()] if credentials else []
+    guards = [*([AccessControl()] if credentials else []), UnreadableMessages()]
     server = grpc.aio.server(
         interceptors=guards,
         options=server_options(settings.max_message_bytes, settings.max_connections),

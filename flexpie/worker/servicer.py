@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 
 from flexpie import __version__
+from flexpie.core.address import check_address
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.core.heartbeat import Heartbeat
+from flexpie.core.heartbeat import LONGEST_PATIENCE_SECONDS, SHORTEST_PATIENCE_SECONDS, Heartbeat
 from flexpie.core.program import BlobRef
 from flexpie.wire.codec import blob_from_proto, program_from_proto
 from flexpie.wire.limits import MAX_BLOBS, PROTOCOL
@@ -65,7 +66,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             if request.master_id:
                 self._node.handle(DeploymentsClaimed(request.master_id, frozenset(request.deployment_ids)))
             if request.dead_after_milliseconds:
-                self._node.peers.heartbeat = Heartbeat(request.dead_after_milliseconds / 1000)
+                self._node.peers.heartbeat = _heartbeat(request.dead_after_milliseconds)
         return worker_pb2.HandshakeReply(
             version=__version__,
             protocol=PROTOCOL,
@@ -107,6 +108,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def Deploy(self, request: worker_pb2.DeployRequest, context: _Context) -> worker_pb2.DeployReply:
         node, reply = self._node, worker_pb2.DeployReply()
         async with errors_as_status(context):
+            for address in request.peers.values():
+                _check_peer(address)
             event = DeployRequested(
                 request.deployment_id,
                 program_from_proto(request.program),
@@ -150,7 +153,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         )
 
     async def CheckPeer(self, request: worker_pb2.CheckPeerRequest, context: _Context) -> worker_pb2.CheckPeerReply:
-        return worker_pb2.CheckPeerReply(reachable=await self._node.peers.check(request.address))
+        reachable = False
+        async with errors_as_status(context):
+            _check_peer(request.address)
+            reachable = await self._node.peers.check(request.address)
+        return worker_pb2.CheckPeerReply(reachable=reachable)
 
     async def Trace(self, request: worker_pb2.TraceRequest, context: _Context) -> AsyncIterator[trace_pb2.RequestTrace]:
         async with errors_as_status(context):
@@ -177,6 +184,22 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             bytes_received=deployment.bytes_received,
             compute_seconds=deployment.compute_seconds,
         )
+
+
+def _check_peer(address: str) -> None:
+    try:
+        check_address(address)
+    except ValueError as error:
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"A peer's address is {error}, not {address[:80]!r}.") from None
+
+
+def _heartbeat(dead_after_milliseconds: int) -> Heartbeat:
+    seconds = dead_after_milliseconds / 1000
+    if not SHORTEST_PATIENCE_SECONDS <= seconds <= LONGEST_PATIENCE_SECONDS:
+        what = f"A peer cannot be given up after {seconds:g} s."
+        bounds = f"Choose {SHORTEST_PATIENCE_SECONDS:g} to {LONGEST_PATIENCE_SECONDS:g} s."
+        raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, bounds)
+    return Heartbeat(seconds)
 
 
 class _Upload:

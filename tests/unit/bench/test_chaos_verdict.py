@@ -34,7 +34,9 @@ def test_answers_and_clear_refusals_are_no_violation() -> None:
     verdict = judge([ANSWER, REFUSAL], [KILL], WELL, [], LATEST)
     assert verdict.passed
     assert verdict.outcomes == {ANSWERED: 1, "DEVICE_UNREACHABLE": 1}
-    assert verdict.felt == (Felt("kill -9", 1, pytest.approx(0.2), pytest.approx(0.2), 1),)
+    (felt,) = verdict.felt
+    assert felt == Felt("kill -9", 1, felt.median_seconds, felt.worst_seconds, 1)
+    assert (felt.median_seconds, felt.worst_seconds) == pytest.approx((0.2, 0.2))
 
 
 @pytest.mark.parametrize(

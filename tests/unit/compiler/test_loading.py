@@ -114,6 +114,14 @@ def test_shapes_that_do_not_fit_each_other(tmp_path: Path) -> None:
     assert "product" in error.message
 
 
+def test_output_that_nothing_yields(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.output.append(helper.make_tensor_value_info("lost", TensorProto.FLOAT, (1,)))
+    error = refusal(saved(tmp_path, model))
+    assert error.code is ErrorCode.INVALID_MODEL
+    assert "output 'lost', which no operator yields" in error.message
+
+
 def test_cycle(tmp_path: Path) -> None:
     model = small_model()
     model.graph.node.insert(0, helper.make_node("Add", ["x", "b"], ["a"], name="first"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.master import store as stores
-from flexpie.master.store import Run, Store, StoredDeployment, StoredModel
+from flexpie.master.store import FILE_NAME, Run, Store, StoredDeployment, StoredModel
 
 CAT = StoredModel("cat", "c0ffee", "cat.onnx", ({"x": (1, 2)}, {"x": (4, 2)}), "auto", "latency", "")
 READY = StoredDeployment("f1", b"\0\1")
@@ -135,3 +136,13 @@ def test_a_file_that_was_cut_off_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / stores.FILE_NAME
     file.write_bytes(file.read_bytes()[:5000])
     _refused(tmp_path)
+
+
+def test_a_text_that_is_damaged_is_said_when_it_is_read(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as store:
+        store.keep_plan("key", "a plan of some length")
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes().replace(b"plan of some", b"plan \xff\xff some"))
+    with closing(Store(tmp_path)) as store, pytest.raises(FlexPieError, match="it is damaged") as caught:
+        store.plan("key")
+    assert caught.value.code is ErrorCode.INVALID_STATE
