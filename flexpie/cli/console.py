@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import logging
@@ -120,6 +121,12 @@ def quieten_libraries() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for name in ("onnx_ir", "onnxscript"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """gRPC calls it an exception that nobody handled when a server that stops ends the calls that are under way."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 parent_option = click.option(
