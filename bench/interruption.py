@@ -34,7 +34,7 @@ CALM_SECONDS = 2.0
 AFTERMATH_SECONDS = 3.0
 QUIET_SECONDS = 3.0
 """Without news of deployments: all that is to be prepared is there."""
-_NEWS = re.compile(r"(?:deployment|standby) (?:started|ready|failed|abandoned)")
+_NEWS = re.compile(r"(?:deployment|standby) (started|ready|failed|abandoned)")
 _ASKING = re.compile("^asking$", re.MULTILINE)
 
 
@@ -101,12 +101,14 @@ def _cycle(bed: Testbed, master: HostProcess, number: int) -> Cycle:
 
 
 def _wait_until_quiet(master: HostProcess) -> None:
+    """Until all that was started is ready, and nothing new is started for a while."""
     deadline = time.monotonic() + READY_SECONDS
     seen, since = -1, time.monotonic()
     while time.monotonic() < min(deadline, since + QUIET_SECONDS):
-        count = len(_NEWS.findall(master.log))
-        if count != seen:
-            seen, since = count, time.monotonic()
+        news = _NEWS.findall(master.log)
+        under_way = 2 * news.count("started") > len(news)
+        if len(news) != seen or under_way:
+            seen, since = len(news), time.monotonic()
         time.sleep(0.1)
 
 
@@ -116,7 +118,12 @@ def report(cycles: Sequence[Cycle], requests: Sequence[Request]) -> None:
         max(request.seconds for request in _within(requests, cycle.killed, cycle.killed + AFTERMATH_SECONDS))
         for cycle in cycles
     ]
-    before = [request.seconds for cycle in cycles for request in _within(requests, cycle.calm, cycle.killed)]
+    calm = [request for cycle in cycles for request in _within(requests, cycle.calm, cycle.killed)]
+    before = [
+        request.seconds
+        for request in calm
+        if all(not request.ended > cycle.killed > request.started for cycle in cycles)
+    ]
     swap = [request.seconds for cycle in cycles for request in _within(requests, cycle.restarted, cycle.whole)]
     failed = [request for request in requests if request.outcome != ANSWERED]
     click.echo(f"requests {len(requests)}, failed {len(failed)}")

@@ -110,6 +110,13 @@ from flexpie.wire.limits import MAX_CONNECTIONS
     help="Prepare for the loss of each device, where there is the memory for it.",
 )
 @click.option(
+    "--least-gain",
+    default=0.15,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="By how much a plan must be better, as devices and links are now, to replace the one that serves.",
+)
+@click.option(
     "--drain-seconds",
     default=30.0,
     show_default=True,
@@ -129,7 +136,8 @@ def main(
     cluster: Path, no_models: bool, port: int, host: str, tls: TlsFiles | None, insecure: bool,
     state_folder: Path | None, request_timeout: float, max_requests: int, max_model_requests: int, max_running: int,
     max_held_bytes: int, max_request_bytes: int, max_model_bytes: int, max_models: int, max_connections: int,
-    startup_grace: float, dead_after: float | None, standby: bool, drain_seconds: float, log_level: str,
+    startup_grace: float, dead_after: float | None, standby: bool, least_gain: float, drain_seconds: float,
+    log_level: str,
 ) -> None:  # fmt: skip
     """Run a master: plan the models of a cluster file over its devices, deploy them and answer requests.
 
@@ -144,7 +152,9 @@ def main(
         from flexpie.wire.state_folder import default_folder
 
         admission = AdmissionLimits(max_requests, min(max_model_requests, max_requests), max_running, max_held_bytes)
-        settings = Settings(request_timeout, admission, startup_grace, standby, dead_after, max_models)
+        settings = Settings(
+            request_timeout, admission, startup_grace, standby, least_gain, dead_after, max_models=max_models
+        )
         state_folder = state_folder or default_folder("master", port, cluster)
         credentials = load_tls(tls, [Role.MASTER])
         options = DaemonOptions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Mapping
@@ -23,8 +24,9 @@ from flexpie.master.events import (
 from flexpie.master.inference import run_program
 from flexpie.master.request import Request, RunInterruptedError
 from flexpie.master.reruns import INTERRUPTING
-from flexpie.wire.framing import Cancel, Data, Failure, Frame, encode_frame
+from flexpie.wire.framing import Cancel, Data, Failure, Frame, encode_frame, run_number
 from flexpie.wire.tensors import Array
+from flexpie.wire.v1 import peer_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -36,14 +38,32 @@ class FrameLink(Protocol):
         """Send a frame; raises FlexPieError when the worker is not connected."""
 
 
+class RunWatch(Protocol):
+    """The part of a `flexpie.master.drift_watch.DriftWatch` that is told of runs."""
+
+    def wants_sample(self) -> bool:
+        """Whether the run that begins now is to be sampled."""
+
+    def begin(self, deployment: Deployment, run: int) -> None:
+        """A sampled run begins."""
+
+    def finished(self, part: peer_pb2.RequestSample, seconds: float, *, alone: bool) -> None:
+        """A sampled run was answered."""
+
+
 class DataPlane:
     """Runs requests on deployments; what becomes of them is for the state to decide."""
 
     def __init__(
-        self, links: Mapping[DeviceName, FrameLink], tell: Callable[[Event], object], first_request: RequestId = 1
+        self,
+        links: Mapping[DeviceName, FrameLink],
+        tell: Callable[[Event], object],
+        watch: RunWatch,
+        first_request: RequestId = 1,
     ) -> None:
-        """`tell` takes events to the state, whose instructions come back by `start` and `fail`. Requests are numbered
-        from `first_request`: where a deployment outlives the master, no two of its requests may have one number."""
+        """`tell` takes events to the state, whose instructions come back by `start` and `fail`; `watch` is told what
+        runs take. Requests are numbered from `first_request`: where a deployment outlives the master, no two of its
+        requests may have one number."""
         self.scattered_bytes = 0
         """Payload sent to workers."""
         self.gathered_bytes = 0
@@ -51,6 +71,9 @@ class DataPlane:
         self.requests: dict[RequestId, Request] = {}
         self._links = links
         self._tell = tell
+        self._watch = watch
+        self._latest = 0
+        """The run that began last."""
         self._numbers = itertools.count(first_request)
         self._runs: dict[int, _Run] = {}
 
@@ -88,13 +111,15 @@ class DataPlane:
 
     async def _run(self, deployment: Deployment, request: Request, arrays: Mapping[str, Array]) -> list[Array]:
         """One run of a request; raises RunInterruptedError when the state may start another."""
-        run = next(self._numbers)
-        request.begin(run)
-        self._runs[run] = _Run(request, deployment)
+        run = self._begin(deployment, request)
+        began, alone = asyncio.get_running_loop().time(), len(self._runs) == 1
         finished = False
         try:
             outputs = await run_program(deployment, request, arrays, self)
             finished = True
+            if request.sample is not None:
+                seconds, alone = asyncio.get_running_loop().time() - began, alone and run == self._latest
+                self._watch.finished(request.sample, seconds, alone=alone)
             return outputs
         except RunInterruptedError as interruption:
             self._disturbed(deployment, request, interruption)
@@ -109,6 +134,17 @@ class DataPlane:
             del self._runs[run]
             if not finished:
                 self._cancel(deployment, request)
+
+    def _begin(self, deployment: Deployment, request: Request) -> int:
+        """Begin a run; returns its number."""
+        sampled = self._watch.wants_sample()
+        run = self._latest = run_number(next(self._numbers), sampled=sampled)
+        request.begin(run)
+        self._runs[run] = _Run(request, deployment)
+        if sampled:
+            request.sample = peer_pb2.RequestSample(deployment_id=deployment.id, request_id=run)
+            self._watch.begin(deployment, run)
+        return run
 
     def _disturbed(self, deployment: Deployment, request: Request, interruption: RunInterruptedError) -> None:
         if interruption.cause is not None:  # else it was the state that interrupted the run

@@ -98,6 +98,14 @@ class PlanBook(Protocol):
         """Remember a plan."""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """How a deployment was planned."""
+
+    start: StartDeployment
+    result: PlanningResult
+
+
 class ResumeError(Exception):
     """The workers cannot go on with a deployment of an earlier run."""
 
@@ -115,12 +123,13 @@ class PackageLink(Protocol):
         """Have a program built and warmed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Deployer:
     """Carries out `StartDeployment`. What takes long runs in threads: the event loop stays free."""
 
     pipeline: Pipeline
     cluster: Cluster
+    """As it is believed to be: `flexpie.master.replanning` corrects it."""
     links: Mapping[DeviceName, PackageLink]
     master_id: str
     report: Callable[[Event], object]
@@ -131,6 +140,8 @@ class Deployer:
     """Deployments of earlier runs, until they are started."""
     standbys: dict[DeploymentId, tuple[StartDeployment, Saved]] = field(default_factory=dict)
     """Standbys that are ready and do not serve; a restarted master does not go on with them."""
+    planned: dict[DeploymentId, Planned] = field(default_factory=dict)
+    """How deployments that are there were planned; nothing is known of those of earlier runs."""
     imports: dict[ModelName, asyncio.Task[tuple[ImportedModel, ...]]] = field(default_factory=dict)
     """A model is read once for each of its profiles, however often it is planned."""
     threads: set[int] = field(default_factory=set)
@@ -152,6 +163,7 @@ class Deployer:
         model = models[start.profile]
         result, remark = await self._stage(start, "plan", self._in_thread(self._plan, start, models, cluster))
         _log.info("planned model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
+        self.planned[start.deployment] = Planned(start, result)
         compiling = self._in_thread(self.pipeline.compile_plan, model, result.plan)
         compiled = await self._stage(start, "compile", compiling)
         deployment = _deployment(start, model.graph, compiled)
@@ -169,6 +181,11 @@ class Deployer:
         else:
             self.keep(start, saved)
         return dataclasses.replace(ready, pushed_bytes=pushed)
+
+    def forget_deployment(self, deployment: DeploymentId) -> None:
+        """A deployment has ended."""
+        self.planned.pop(deployment, None)
+        self.standbys.pop(deployment, None)
 
     def promote(self, deployment: DeploymentId) -> None:
         """A standby serves from now on."""
@@ -192,9 +209,9 @@ class Deployer:
     ) -> tuple[PlanningResult, str]:
         """The plan that was given, where all its devices are there, or else the one that is found; and what users
         should know about it."""
-        entry, model, remark = start.entry, models[start.profile], ""
+        entry, model, remark = start.entry, models[start.profile], start.remark
         siblings = [models[index] for index in start.siblings]
-        if entry.plan:
+        if entry.plan and not start.only:
             given = self.pipeline.read_plan(entry.plan, model, self.cluster)
             names = [device.name for device in cluster.devices]
             if (here := given.on(names)) is not None:
@@ -335,7 +352,7 @@ def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[Dev
     """
     devices = []
     for device in cluster.devices:
-        if device.name not in start.devices:
+        if device.name not in start.devices or (start.only and device.name != start.only):
             continue
         limits = [nbytes for nbytes in (device.memory_bytes, memory.get(device.name)) if nbytes]
         left = max(1, min(limits) - start.reserved_bytes.get(device.name, 0)) if limits else None

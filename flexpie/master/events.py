@@ -219,6 +219,17 @@ class ResumeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplanWanted:
+    """A deployment that serves is not the best any more: it serves until a better one is ready."""
+
+    deployment: DeploymentId
+    only: DeviceName = ""
+    """The one device to plan for; empty for all."""
+    remark: str = ""
+    """Why, for users."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetryDue:
     """The pause before another attempt is over."""
 
@@ -254,6 +265,14 @@ class PauseEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CalmReturned:
+    """Some time has passed since deployments were lost."""
+
+    disturbance: int
+    """Which loss it was: only the last one counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestEnded:
     """A request was answered, failed, was cancelled, or ran out of time."""
 
@@ -284,8 +303,8 @@ DeviceEvent = (
     | GraceEnded
 )
 ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue
-DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed | ResumeFailed
-RequestEvent = RequestArrived | RequestDisturbed | PauseEnded | RequestEnded
+DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed | ResumeFailed | ReplanWanted
+RequestEvent = RequestArrived | RequestDisturbed | PauseEnded | CalmReturned | RequestEnded
 Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestEvent | ShutdownRequested | DrainEnded
 
 
@@ -308,6 +327,10 @@ class StartDeployment:
     """Indices of the model's profiles that are still to be deployed, and need memory too."""
     missing: frozenset[LinkName] = frozenset()
     """Links between them that do not work."""
+    only: DeviceName = ""
+    """The one device to plan for; empty for all."""
+    remark: str = ""
+    """What users should know about it."""
     standby: bool = False
     """Whether it is made for the time after a device is lost, in the background."""
     pushed_only: bool = False
@@ -357,6 +380,14 @@ class ScheduleSettling:
 
     device: DeviceName
     connection: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleCalm:
+    """Say `CalmReturned` after a pause."""
+
+    disturbance: int
     seconds: float
 
 
@@ -416,6 +447,7 @@ Instruction = (
     | ForgetModel
     | Probe
     | ScheduleSettling
+    | ScheduleCalm
     | ScheduleLinkCheck
     | ScheduleRetry
     | SchedulePause

@@ -80,7 +80,9 @@ def _send(
         Data(step.exchange, deployment.program.device),
         parts,
     )
-    sender.send(deployment.name_of(step.destination), message, sum(map(len, parts)))
+    nbytes = sum(map(len, parts))
+    sender.send(deployment.name_of(step.destination), message, nbytes)
+    request.sent(step.exchange, step.destination, nbytes)
 
 
 def _assemble(step: Assemble, table: Mapping[int, Array], program: DeviceProgram) -> Array:

@@ -176,7 +176,7 @@ class WorkerLink:
     async def undeploy(self, deployment: str) -> None:
         """End a deployment; a worker that is gone has ended it already."""
         session = self._session
-        if session is not None:
+        if session is not None and not session.ended.done():
             request = worker_pb2.UndeployRequest(deployment_id=deployment)
             await session.call(session.stub.Undeploy(request, timeout=UNDEPLOY_SECONDS))
 

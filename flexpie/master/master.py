@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +25,10 @@ from flexpie.master.cluster_file import ClusterFile, ModelEntry
 from flexpie.master.dataplane import DataPlane
 from flexpie.master.deploying import Deployer, Pipeline, ResumeError
 from flexpie.master.deployment import Deployment
+from flexpie.master.drift_watch import DriftWatch
 from flexpie.master.events import (
     AbandonDeployment,
+    CalmReturned,
     DeploymentFailed,
     DeploymentId,
     DeploymentReady,
@@ -54,6 +57,7 @@ from flexpie.master.events import (
     Resumable,
     ResumeFailed,
     RetryDue,
+    ScheduleCalm,
     ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
@@ -67,6 +71,7 @@ from flexpie.master.events import (
 from flexpie.master.interface import choose_profile
 from flexpie.master.links import Presence, WorkerLink
 from flexpie.master.records import ModelRecord
+from flexpie.master.replanning import Replanner, expectation_of
 from flexpie.master.saving import Saved
 from flexpie.master.state import MasterState
 from flexpie.master.turnstile import Turnstile
@@ -95,6 +100,8 @@ class Settings:
     """How long devices have to connect before models are planned without them."""
     standby: bool = True
     """Whether to prepare for the loss of each device, where there is the memory for it."""
+    least_gain: float = 0.15
+    """By how much a plan must be better than the one that serves to take its place, as a part of what that takes."""
     dead_after_seconds: float | None = None
     """How long a device may say nothing before it counts as lost; None is what the cluster file says."""
     max_models: int = 64
@@ -131,7 +138,6 @@ class Master:
         self._names = {device.address: device.name for device in file.cluster.devices}
         self._unreachable: dict[DeviceName, frozenset[DeviceName]] = {}
         """What each device said last of its peers."""
-        self.data = DataPlane(self.links, self._handle, (archive.run << REQUESTS_OF_A_RUN) + 1)
         self._deployer = Deployer(
             planning, file.cluster, self.links, master_id, self._handle, archive, self._keep_deployment
         )
@@ -140,6 +146,11 @@ class Master:
         """Of the devices' certificates, in seconds since 1970; 0 for a device without one."""
         self.certificate_end = expires_at(credentials)
         """Of the master's own."""
+        replanner = Replanner(
+            self._deployer, self._memory, self.settings.least_gain, self._handle, lambda work: self._spawn(work)
+        )
+        self._watch = DriftWatch(replanner, time.monotonic, lambda: bool(self._building))
+        self.data = DataPlane(self.links, self._handle, self._watch, (archive.run << REQUESTS_OF_A_RUN) + 1)
         self._builds: dict[DeploymentId, asyncio.Task[None]] = {}
         self._building: dict[DeploymentId, StartDeployment] = {}
         self._deployments: dict[DeploymentId, Deployment] = {}
@@ -309,6 +320,8 @@ class Master:
 
     def beat_arrived(self, device: DeviceName, beat: peer_pb2.BeatReply) -> None:
         """See `flexpie.master.links.LinkListener`."""
+        for sample in beat.samples:
+            self._watch.tell(device, sample)
         unreachable = frozenset(self._names[address] for address in beat.unreachable if address in self._names)
         if unreachable != self._unreachable.get(device):
             self._unreachable[device] = unreachable
@@ -341,7 +354,6 @@ class Master:
                 self._deployer.promote(deployment)
                 self._set_places(self._deployments[deployment])
             case Undeploy(deployment, devices):
-                self._deployer.standbys.pop(deployment, None)
                 self._deployments.pop(deployment, None)
                 return self._spawn(self._undeploy(deployment, devices))
             case ForgetModel(model):
@@ -353,6 +365,8 @@ class Master:
                 return self._spawn(self._probe(device))
             case ScheduleSettling(device, connection, seconds):
                 self._later(seconds, DeviceSettled(device, connection))
+            case ScheduleCalm(disturbance, seconds):
+                self._later(seconds, CalmReturned(disturbance))
             case ScheduleLinkCheck(link, seconds):
                 return self._spawn(self._check_link(link, seconds))
             case ScheduleRetry(model, seconds, profile):
@@ -390,6 +404,8 @@ class Master:
             self._handle(DeploymentFailed(start.deployment, Failure.of(error)))
         else:
             self._building.pop(start.deployment, None)
+            if (planned := self._deployer.planned.get(start.deployment)) is not None:
+                self._watch.expect(start.deployment, expectation_of(planned.result))
             if not start.pushed_only:
                 self._deployments[start.deployment] = deployment
             if not start.standby:
@@ -419,6 +435,8 @@ class Master:
             self.turnstile.admission.set_places(deployment.model, deployment.max_requests)
 
     async def _undeploy(self, deployment: DeploymentId, devices: tuple[DeviceName, ...]) -> None:
+        self._deployer.forget_deployment(deployment)
+        self._watch.forget(deployment)
         for device in devices:
             try:
                 await self.links[device].undeploy(deployment)

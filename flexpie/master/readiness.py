@@ -25,7 +25,9 @@ def wants_deployment(profile: ProfileRecord, members: Membership, links: LinkHea
     if failure and (failure.code in PERMANENT or profile.failed_on == _situation(members, links)):
         return False
     serving, (devices, missing) = profile.serving, _situation(members, links)
-    return serving is None or not devices <= set(serving.devices) or not serving.missing <= missing
+    if serving is None or profile.replan:
+        return True
+    return not devices <= set(serving.devices) or not serving.missing <= missing
 
 
 def _situation(members: Membership, links: LinkHealth) -> Situation:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment_record import DeploymentRecord
-from flexpie.master.events import DeviceName, LinkName, RequestId, Resumable
+from flexpie.master.events import DeviceName, LinkName, ReplanWanted, RequestId, Resumable
 from flexpie.master.interface import Interface
 from flexpie.master.standbys import Standbys
 from flexpie.wire.framing import Failure
@@ -79,6 +79,8 @@ class ProfileRecord:
     was_ready: bool = False
     """Whether requests wait for it (it is being planned again) instead of being refused (it never worked)."""
     waiting: deque[RequestId] = field(default_factory=deque)
+    replan: ReplanWanted | None = None
+    """Why there is to be another plan although this one serves."""
     standbys: Standbys = field(default_factory=Standbys)
     """What it can be switched to when it loses a device."""
     resumable: Resumable | None = None

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.master.deployment import Deployment
+from flexpie.wire.v1 import peer_pb2
 
 _Result = TypeVar("_Result")
 
@@ -40,6 +41,8 @@ class Request:
         self.deployment: Deployment | None = None
         self.failed_on = ""
         """Name of the device that it failed on, where one told."""
+        self.sample: peer_pb2.RequestSample | None = None
+        """What is told of the run under way, where it is sampled."""
         self._interruption: RunInterruptedError | None = None
         self._error: FlexPieError | None = None
         self._messages: dict[tuple[int, int], memoryview] = {}
@@ -77,6 +80,7 @@ class Request:
     def begin(self, run: int) -> None:
         """A run begins; nothing of an earlier one counts any more."""
         self.run = run
+        self.sample = None
         self._interruption = None
         self._messages.clear()
 
@@ -91,9 +95,16 @@ class Request:
             self._interruption = interruption
             self._wake()
 
+    def sent(self, exchange: int, destination: int, nbytes: int) -> None:
+        """A message of an exchange was handed over."""
+        if self.sample is not None:
+            self.sample.sent.add(exchange=exchange, other=destination, nbytes=nbytes, at=self._loop.time())
+
     def deliver(self, exchange: int, source: int, payload: memoryview) -> None:
         """A message of an exchange came in."""
         self._messages[exchange, source] = payload
+        if self.sample is not None:
+            self.sample.received.add(exchange=exchange, other=source, nbytes=len(payload), at=self._loop.time())
         self._wake()
 
     def fail(self, error: FlexPieError, device: str = "") -> None:

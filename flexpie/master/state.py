@@ -18,6 +18,7 @@ from flexpie.master import readiness, refusals
 from flexpie.master.deployment_record import DeploymentRecord
 from flexpie.master.events import (
     AbandonDeployment,
+    CalmReturned,
     DeploymentEvent,
     DeploymentFailed,
     DeploymentId,
@@ -49,12 +50,14 @@ from flexpie.master.events import (
     PeersReported,
     Probe,
     PromoteStandby,
+    ReplanWanted,
     RequestArrived,
     RequestDisturbed,
     RequestEnded,
     RequestId,
     ResumeFailed,
     RetryDue,
+    ScheduleCalm,
     ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
@@ -82,6 +85,9 @@ LONGEST_PAUSE_SECONDS = 15.0
 """How often a deployment that failed for a passing reason is tried again, and after which pauses: half a second, and
 then twice as long each time. Together a minute: as long as workers keep what a master that crashed left on them."""
 
+CALM_SECONDS = 2.0
+"""After a loss, before the next one is prepared for."""
+
 
 class MasterState:
     """Membership of devices, models, deployments and requests in flight."""
@@ -102,6 +108,8 @@ class MasterState:
         self._token = token
         self._standby = standby
         self._preparing: Preparation | None = None
+        self._calm = True
+        self._disturbances = 0
         self._deployments_made = 0
         self._out: list[Instruction] = []
 
@@ -131,6 +139,8 @@ class MasterState:
                     self._disturb(request, deployment, failure)
                 case PauseEnded(deployment):
                     self._end_pause(deployment)
+                case CalmReturned(disturbance):
+                    self._end_disturbance(disturbance)
                 case RequestEnded(request, succeeded):
                     self._end(request, succeeded)
                 case ShutdownRequested():
@@ -177,6 +187,7 @@ class MasterState:
 
     def _end_deployments(self, broken: Callable[[DeploymentRecord], bool], failure: Failure | None) -> None:
         """End all deployments that are broken, and go on with what was prepared for that."""
+        self._wait_for_calm()
         if self._preparing and broken(self._preparing.record):
             self._stop_preparing()
         for profile in self._profiles:
@@ -233,6 +244,7 @@ class MasterState:
         for profile in self._profiles:
             profile.retrying, profile.attempts = False, 0
             profile.standbys.settled.clear()
+            profile.replan = None
 
     # -------------------------------------------------------------------------------------------- models
 
@@ -283,6 +295,9 @@ class MasterState:
         if self._preparing and self._preparing.record.id == event.deployment:
             self._apply_to_preparation(self._preparing, event)
             return
+        if isinstance(event, ReplanWanted):
+            self._replan(event)
+            return
         profile = self._builder_of(event.deployment)
         if profile is None or profile.building is None:
             return  # abandoned in the meantime
@@ -300,6 +315,16 @@ class MasterState:
             case ResumeFailed():
                 profile.building = None
         if not isinstance(event, StageReached):
+            self._reconsider()
+
+    def server_of(self, deployment: DeploymentId) -> ProfileRecord | None:
+        """The profile that a deployment serves."""
+        return next((item for item in self._profiles if item.serving and item.serving.id == deployment), None)
+
+    def _replan(self, event: ReplanWanted) -> None:
+        profile = self.server_of(event.deployment)
+        if profile and not profile.building:
+            profile.replan, profile.failure, profile.failed_on = event, None, None
             self._reconsider()
 
     def _builder_of(self, deployment: DeploymentId) -> ProfileRecord | None:
@@ -395,17 +420,21 @@ class MasterState:
         missing = frozenset(link for link in self.links.missing if set(link) <= set(self.members.connected))
         devices = resumable.devices if resumable else self.members.connected
         profile.building = DeploymentRecord(identity, devices, missing)
+        replan, profile.replan = profile.replan, None
+        only, remark = (replan.only, replan.remark) if replan else ("", "")
         model = profile.model
         siblings = tuple(other.index for other in model.profiles if other is not profile and not other.serving)
         self._out.append(
-            StartDeployment(identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing)
+            StartDeployment(
+                identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing, only, remark
+            )
         )
 
     # ------------------------------------------------------------------------------------------ standbys
 
     def _prepare(self, *, pushed_only: tuple[ProfileRecord, DeviceName] | None = None) -> None:
         """Begin with the next standby, if one is missing and nothing else is to be done."""
-        if not self._standby or self._preparing or not self.members.settled:
+        if not self._standby or self._preparing or not self._calm or not self.members.settled:
             return
         connected = self.members.connected
         candidates = (
@@ -453,6 +482,18 @@ class MasterState:
                 else:
                     standbys.settled.add(preparing.lost)
         self._reconsider()
+
+    def _wait_for_calm(self) -> None:
+        """What is run again now needs the devices more than what is prepared for the next loss."""
+        if self._standby:
+            self._calm = False
+            self._disturbances += 1
+            self._out.append(ScheduleCalm(self._disturbances, CALM_SECONDS))
+
+    def _end_disturbance(self, disturbance: int) -> None:
+        if disturbance == self._disturbances:
+            self._calm = True
+            self._reconsider()
 
     def _stop_preparing(self) -> None:
         if self._preparing:

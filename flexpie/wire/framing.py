@@ -78,6 +78,16 @@ class Frame:
     """The parts' bytes, one after another."""
 
 
+def run_number(number: int, *, sampled: bool) -> int:
+    """The number by which workers know a run of a request: an odd one asks them to tell what it takes."""
+    return number * 2 + sampled
+
+
+def is_sampled(request_id: int) -> bool:
+    """Whether the master wants to know what a run takes."""
+    return request_id % 2 == 1
+
+
 def encode_frame(
     deployment_id: str,
     request_id: int,

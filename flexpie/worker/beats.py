@@ -40,4 +40,4 @@ def beat_handler(node: WorkerNode) -> Any:
 
 
 def _report(node: WorkerNode) -> peer_pb2.BeatReply:
-    return peer_pb2.BeatReply(unreachable=node.peers.unreachable)
+    return peer_pb2.BeatReply(unreachable=node.peers.unreachable, samples=node.samples.take())

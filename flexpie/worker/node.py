@@ -50,6 +50,7 @@ from flexpie.worker.events import (
 )
 from flexpie.worker.execution import ValueTable
 from flexpie.worker.peer_watch import PeerWatches
+from flexpie.worker.samples import Samples
 from flexpie.worker.state import WorkerState
 from flexpie.worker.store import Store
 from flexpie.worker.tracing import Tracer, clock
@@ -78,6 +79,8 @@ class WorkerNode:
         self.resources: dict[str, Resources] = {}
         """By deployment."""
         self.tracer = Tracer()
+        self.samples = Samples()
+        """What some requests took, for the master."""
         self._loop = asyncio.get_running_loop()
         self.peers = PeerWatches(options, credentials)
         """Whether other workers are there."""
@@ -105,8 +108,12 @@ class WorkerNode:
 
     def handle(self, event: Event) -> None:
         """Take in an event and carry out what follows. Events that arise meanwhile wait for their turn."""
-        if self.tracer.active and isinstance(event, FrameArrived):
-            self.tracer.frame_arrived(event)
+        if isinstance(event, FrameArrived):
+            self.samples.arrived(event)
+            if self.tracer.active:
+                self.tracer.frame_arrived(event)
+        elif isinstance(event, BatchExecuted):
+            self.samples.computed(event)
         self._events.append(event)
         if self._handling:
             return
@@ -250,6 +257,7 @@ class WorkerNode:
             resources.links[order.destination].send(message)
         nbytes = sum(map(len, parts))
         resources.bytes_sent += nbytes
+        self.samples.sent(order, nbytes)
         if self.tracer.active:
             self.tracer.sent(order, start, nbytes)
 
@@ -273,6 +281,7 @@ class WorkerNode:
         table = self._tables.pop(key, None)
         if table is not None:
             table.discard()
+        self.samples.ended(key, outcome is Outcome.FINISHED)
         if self.tracer.active:
             self.tracer.ended(key, outcome is Outcome.FINISHED)
         level = {Outcome.FINISHED: logging.DEBUG, Outcome.CANCELLED: logging.INFO}.get(outcome, logging.WARNING)

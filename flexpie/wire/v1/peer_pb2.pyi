@@ -15,10 +15,38 @@ class BeatRequest(_message.Message):
     def __init__(self, interval_milliseconds: _Optional[int] = ..., with_reports: _Optional[bool] = ...) -> None: ...
 
 class BeatReply(_message.Message):
-    __slots__ = ("unreachable",)
+    __slots__ = ("unreachable", "samples")
     UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     unreachable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
+    samples: _containers.RepeatedCompositeFieldContainer[RequestSample]
+    def __init__(self, unreachable: _Optional[_Iterable[str]] = ..., samples: _Optional[_Iterable[_Union[RequestSample, _Mapping]]] = ...) -> None: ...
+
+class RequestSample(_message.Message):
+    __slots__ = ("deployment_id", "request_id", "compute_seconds", "sent", "received")
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    deployment_id: str
+    request_id: int
+    compute_seconds: float
+    sent: _containers.RepeatedCompositeFieldContainer[MessageSample]
+    received: _containers.RepeatedCompositeFieldContainer[MessageSample]
+    def __init__(self, deployment_id: _Optional[str] = ..., request_id: _Optional[int] = ..., compute_seconds: _Optional[float] = ..., sent: _Optional[_Iterable[_Union[MessageSample, _Mapping]]] = ..., received: _Optional[_Iterable[_Union[MessageSample, _Mapping]]] = ...) -> None: ...
+
+class MessageSample(_message.Message):
+    __slots__ = ("exchange", "other", "nbytes", "at")
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
+    NBYTES_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    exchange: int
+    other: int
+    nbytes: int
+    at: float
+    def __init__(self, exchange: _Optional[int] = ..., other: _Optional[int] = ..., nbytes: _Optional[int] = ..., at: _Optional[float] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("header", "payload")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flexpie.core.errors import ErrorCode
 from flexpie.master.events import (
     AbandonDeployment,
+    CalmReturned,
     DeploymentFailed,
     DeploymentPlanned,
     DeploymentReady,
@@ -16,6 +17,7 @@ from flexpie.master.events import (
     PlanSummary,
     PromoteStandby,
     RequestArrived,
+    ScheduleCalm,
     ScheduleRetry,
     ShutdownRequested,
     StageReached,
@@ -24,6 +26,7 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
+from flexpie.master.state import CALM_SECONDS
 from flexpie.wire.framing import Failure
 from tests.unit.master.story import CAT, DOG, LATER, Story, ready
 
@@ -50,19 +53,27 @@ def test_requests_of_a_lost_device_go_on_at_once_on_what_was_prepared() -> None:
     story.tell(RequestArrived(1, "cat"))
     told = story.tell(DeviceLost("b", "gone"))
     assert told == [
+        ScheduleCalm(1, CALM_SECONDS),
         Undeploy("2", ("c",)),
         Undeploy("4", ("a",)),
         HoldRequest(1),
         Undeploy("1", ("a", "c")),
         PromoteStandby("3"),
-        StartDeployment("5", CAT, ("c",), standby=True),
         StartRequest(1, "3"),
     ]
+    assert story.tell(CalmReturned(1)) == [StartDeployment("5", CAT, ("c",), standby=True)]
+
+
+def test_the_next_loss_is_prepared_for_when_nothing_was_lost_for_a_while() -> None:
+    story = _prepared()
+    story.tell(DeviceLost("b", "gone"))
+    assert story.tell(DeviceLost("a", "gone"))[0] == ScheduleCalm(2, CALM_SECONDS)
+    assert story.tell(CalmReturned(1)) == []
 
 
 def test_the_full_plan_returns_with_the_device_and_standbys_are_made_anew() -> None:
     story = _prepared()
-    story.tell(DeviceLost("b", "gone"), *ready("5", "c"))
+    story.tell(DeviceLost("b", "gone"), CalmReturned(1), *ready("5", "c"))
     told = story.tell(DeviceConnected("b", at=LATER))
     assert told == [AbandonDeployment("6"), StartDeployment("7", CAT, ("a", "b", "c"))]
     assert story.tell(RequestArrived(1, "cat")) == [StartRequest(1, "3")]
@@ -87,7 +98,8 @@ def test_what_does_not_fit_beside_the_others_is_pushed_only() -> None:
     assert told == [StartDeployment("2", CAT, ("b",), {"a": 70}, standby=True)]
     assert story.tell(DeploymentFailed("2", FULL)) == [_standby("3", "b", pushed_only=True)]
     assert story.tell(*ready("3", "b")) == [], "nothing more can be prepared"
-    assert story.tell(DeviceLost("a", "gone")) == [Undeploy("1", ()), StartDeployment("4", CAT, ("b",))]
+    told = story.tell(DeviceLost("a", "gone"))
+    assert told[1:] == [Undeploy("1", ()), StartDeployment("4", CAT, ("b",))]
 
 
 def test_standbys_make_room_for_what_is_to_serve() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flexpie.core.errors import ErrorCode
 from flexpie.master.events import (
     AbandonDeployment,
+    CalmReturned,
     DeploymentFailed,
     DeploymentPlanned,
     DeploymentReady,
@@ -32,6 +33,7 @@ from flexpie.master.events import (
     RequestDisturbed,
     RequestEnded,
     RetryDue,
+    ScheduleCalm,
     ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
@@ -100,6 +102,8 @@ class World:
                 self.due.append(LinkChecked(link, works=self.healed or self.random.random() < 0.5))
             case ScheduleRetry(model, _, profile):
                 self.due.append(RetryDue(model, profile))
+            case ScheduleCalm(disturbance):
+                self.due.append(CalmReturned(disturbance))
             case SchedulePause(deployment):
                 self.due.append(PauseEnded(deployment))
 

@@ -1,0 +1,172 @@
+"""Drift: whether devices and links are still as fast as the plan that runs on them assumes, told from its requests.
+
+Pure: samples in, factors out. Two things are compared with what they were when the plan was new, not with absolute
+predictions, so that a cost model that is wrong by the same factor everywhere causes nothing:
+
+- what a device computes for a request, in seconds;
+- what messages between two ends take, both directions together: each end tells times of a clock of its own, and what
+  the clocks differ by is added in one direction and taken away in the other.
+
+Samples are noisy, mostly upwards: a process waits for its processor. So a low quantile of the last ones counts, and
+nothing is concluded from few.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flexpie.master.events import DeviceName
+
+MASTER_END = ""
+"""Stands for the master among the ends of a link."""
+
+BASELINE_SAMPLES = 15
+"""So many of the first samples say how things are with a new plan."""
+RECENT_SAMPLES = 15
+"""So many of the last ones say how they are now."""
+NOISE_SECONDS = 2e-3
+"""Differences of this much are nothing to act upon."""
+LEAST_FACTOR = 1.5
+"""What is less than so many times slower, or faster, is as it was."""
+
+Pair = frozenset[DeviceName]
+"""The two ends of a link, in both directions; the master is `MASTER_END`."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a request that both ends have told of."""
+
+    source: DeviceName
+    destination: DeviceName
+    nbytes: int
+    seconds: float
+    """From the sender's clock to the receiver's: with what the two differ by."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request, as all that took part tell it."""
+
+    compute_seconds: Mapping[DeviceName, float]
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the cluster differs from what the plan assumes."""
+
+    slowdowns: Mapping[DeviceName, float] = field(default_factory=dict)
+    """How many times as long a device computes; those that differ only."""
+    extra_seconds_per_byte: Mapping[Pair, float] = field(default_factory=dict)
+    """What a byte takes more than it did between two ends (less than 0: less), in one direction; those that differ
+    only."""
+
+    def __bool__(self) -> bool:
+        return bool(self.slowdowns or self.extra_seconds_per_byte)
+
+    def is_more_than(self, other: Drift) -> bool:
+        """Whether something has drifted here and not there, or by `LEAST_FACTOR` more."""
+        slowdowns = (
+            (max(factor, 1 / factor), other.slowdowns.get(device, 1.0)) for device, factor in self.slowdowns.items()
+        )
+        if any(here > LEAST_FACTOR * max(there, 1 / there) for here, there in slowdowns):
+            return True
+        extra = self.extra_seconds_per_byte
+        return any(abs(extra[pair]) > LEAST_FACTOR * abs(other.extra_seconds_per_byte.get(pair, 0.0)) for pair in extra)
+
+
+class DriftMonitor:
+    """Watches one deployment from its first request to its last."""
+
+    def __init__(self) -> None:
+        self._compute: dict[DeviceName, _Series] = {}
+        self._links: dict[Pair, _Series] = {}
+        self._bytes: dict[Pair, float] = {}
+
+    def observe(self, sample: Sample) -> None:
+        """Take in one request."""
+        for device, seconds in sample.compute_seconds.items():
+            self._compute.setdefault(device, _Series()).add(seconds)
+        for pair, (seconds, nbytes) in _both_ways(sample.messages).items():
+            self._links.setdefault(pair, _Series()).add(seconds)
+            self._bytes[pair] = nbytes
+
+    def drift(self) -> Drift:
+        """What is different since the plan was new, as far as samples tell."""
+        slowdowns, extra = {}, {}
+        for device, series in self._compute.items():
+            if series.drifted:
+                slowdowns[device] = series.now / series.before
+        for pair, series in self._links.items():
+            if series.drifted and self._bytes[pair] > 0:
+                extra[pair] = (series.now - series.before) / self._bytes[pair]
+        return Drift(slowdowns, extra)
+
+    def compute_seconds(self, device: DeviceName) -> float | None:
+        """What a device computes for a request now; None if that is not known yet."""
+        series = self._compute.get(device)
+        return series.now if series and series.known else None
+
+
+class _Series:
+    """One quantity over time: at first, and now."""
+
+    def __init__(self) -> None:
+        self._first: list[float] = []
+        self._last: deque[float] = deque(maxlen=RECENT_SAMPLES)
+
+    def add(self, seconds: float) -> None:
+        if len(self._first) < BASELINE_SAMPLES:
+            self._first.append(seconds)
+        else:
+            self._last.append(seconds)
+
+    @property
+    def known(self) -> bool:
+        """Whether there are enough samples."""
+        return len(self._last) == RECENT_SAMPLES
+
+    @property
+    def before(self) -> float:
+        return _typical(self._first)
+
+    @property
+    def now(self) -> float:
+        return _typical(self._last)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is another one now, beyond noise."""
+        if not self.known:
+            return False
+        before, now = self.before, self.now
+        if abs(now - before) < NOISE_SECONDS:
+            return False
+        low, high = sorted((max(before, 1e-6), max(now, 1e-6)))
+        return high / low >= LEAST_FACTOR
+
+
+def _typical(values: list[float] | deque[float]) -> float:
+    """The median of the lowest quarter: waiting for a processor makes samples longer, nothing makes them shorter."""
+    ordered = sorted(values)
+    return statistics.median(ordered[: max(1, (len(ordered) + 3) // 4)])
+
+
+def _both_ways(messages: tuple[Message, ...]) -> dict[Pair, tuple[float, float]]:
+    """Mean seconds and bytes of a message between two ends, there and back together; pairs that exchange nothing in
+    one of the directions are left out."""
+    ways: dict[tuple[DeviceName, DeviceName], list[Message]] = {}
+    for message in messages:
+        ways.setdefault((message.source, message.destination), []).append(message)
+    found = {}
+    for (source, destination), there in ways.items():
+        back = ways.get((destination, source))
+        if back and source < destination:
+            seconds = sum(statistics.fmean(item.seconds for item in way) for way in (there, back))
+            nbytes = sum(statistics.fmean(item.nbytes for item in way) for way in (there, back))
+            found[frozenset((source, destination))] = seconds, nbytes
+    return found

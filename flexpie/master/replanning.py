@@ -1,0 +1,124 @@
+"""What is done about drift: another plan where that is worth the switch, one device where dividing does not pay."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from flexpie.core.cluster import Cluster
+from flexpie.core.errors import FlexPieError
+from flexpie.core.plan import Objective
+from flexpie.master.deploying import Deployer, Planned, usable_cluster
+from flexpie.master.drift import Drift
+from flexpie.master.drift_watch import Expectation
+from flexpie.master.estimates import adjusted
+from flexpie.master.events import DeploymentId, DeviceName, Event, ReplanWanted
+from flexpie.planner.planning import PlanningResult
+
+_log = logging.getLogger(__name__)
+
+
+class Replanner:
+    """Listens to a `flexpie.master.drift_watch.DriftWatch`."""
+
+    def __init__(
+        self,
+        deployer: Deployer,
+        memory: Mapping[DeviceName, int],
+        least_gain: float,
+        tell: Callable[[Event], object],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """A new plan must be predicted to be better by `least_gain` of what the present one takes. `memory` is what
+        workers say they have; `tell` takes events to the state, `spawn` runs work in the background."""
+        self._deployer = deployer
+        self._memory = memory
+        self._least_gain = least_gain
+        self._tell = tell
+        self._spawn = spawn
+        self._assessing = False
+
+    def drifted(self, deployment: DeploymentId, drift: Drift) -> None:
+        """See `flexpie.master.drift_watch.DriftListener`."""
+        planned = self._deployer.planned.get(deployment)
+        if planned is not None and _is_free(planned) and not self._assessing:
+            self._assessing = True
+            self._spawn(self._assess(deployment, planned, drift))
+
+    def too_slow(self, deployment: DeploymentId, seconds: float, alone_seconds: float) -> None:
+        """See `flexpie.master.drift_watch.DriftListener`."""
+        planned = self._deployer.planned.get(deployment)
+        if planned is None:
+            return
+        plan = planned.result.single_device
+        device = plan.devices[plan.participants[0]]
+        remark = (
+            f"one device instead of {len(planned.result.plan.participants)}: requests took {seconds * 1000:.3g} ms, "
+            f"and {device} alone takes about {alone_seconds * 1000:.3g} ms"
+        )
+        _log.warning("dividing does not pay model=%s deployment=%s: %s", planned.start.entry.name, deployment, remark)
+        self._tell(ReplanWanted(deployment, device, remark))
+
+    async def _assess(self, deployment: DeploymentId, planned: Planned, drift: Drift) -> None:
+        """Look for a better plan, and ask for it if it is worth the switch."""
+        name = planned.start.entry.name
+        _log.info("drift model=%s deployment=%s: %s", name, deployment, _described(drift))
+        estimate = adjusted(self._deployer.cluster, drift)
+        try:
+            now, best = await asyncio.to_thread(self._compare, planned, estimate, await self._models(planned))
+        except FlexPieError as error:
+            _log.warning("no plan for the cluster as it is now model=%s: %s", name, error)
+            return
+        finally:
+            self._assessing = False
+        gain = _gain(now, best)
+        if gain < self._least_gain:
+            _log.info("plan kept model=%s deployment=%s: another one would gain %.0f %%", name, deployment, gain * 100)
+            return
+        self._deployer.cluster = estimate
+        _log.warning("planned anew model=%s deployment=%s: %s; gain %.0f %%",
+                     name, deployment, _described(drift), gain * 100)  # fmt: skip
+        self._tell(ReplanWanted(deployment))
+
+    async def _models(self, planned: Planned) -> Any:
+        return await asyncio.shield(self._deployer.imports[planned.start.entry.name])
+
+    def _compare(self, planned: Planned, estimate: Cluster, models: Any) -> tuple[PlanningResult, PlanningResult]:
+        """What the present plan is predicted to take now, and the best one."""
+        start, pipeline = planned.start, self._deployer.pipeline
+        model, cluster = models[start.profile], usable_cluster(estimate, start, self._memory)
+        present = planned.result.plan.on([device.name for device in cluster.devices])
+        assert present is not None, "a deployment that serves has all its devices"
+        now = pipeline.predict_plan(model, cluster, present)
+        return now, pipeline.plan_model(model, cluster, start.entry.scheme, start.entry.objective)
+
+
+def expectation_of(result: PlanningResult) -> Expectation:
+    """What a plan was predicted to take, and one device instead."""
+    plan = result.plan
+    seconds = {
+        plan.devices[index]: sum(cost.compute_seconds[index] for cost in plan.costs) for index in plan.participants
+    }
+    divided = len(plan.participants) > 1 and result.objective is Objective.LATENCY and result.single_device_fits
+    return Expectation(seconds, result.single_device_seconds if divided else None)
+
+
+def _is_free(planned: Planned) -> bool:
+    """Whether the planner chooses the plan, and not the user."""
+    return not planned.start.entry.plan and not planned.start.only and len(planned.start.devices) > 1
+
+
+def _gain(now: PlanningResult, best: PlanningResult) -> float:
+    if now.objective is Objective.THROUGHPUT or best.objective is Objective.THROUGHPUT:
+        return 1 - now.occupation.requests_per_second / best.occupation.requests_per_second
+    return 1 - best.latency_seconds / now.latency_seconds if now.latency_seconds > 0 else 0.0
+
+
+def _described(drift: Drift) -> str:
+    parts = [f"{device} computes {factor:.2f} times as long" for device, factor in sorted(drift.slowdowns.items())]
+    for pair, extra in drift.extra_seconds_per_byte.items():
+        ends = " and ".join(name or "the master" for name in sorted(pair))
+        parts.append(f"a megabyte between {ends} takes {extra * 1e9:+.1f} ms")
+    return ", ".join(parts)
