@@ -25,8 +25,8 @@ ASK_SECONDS = 600.0
 CALIBRATION_SECONDS = 300.0
 WARM_UP = 3
 """Requests of a launch that do not count."""
-TRACED = 7
-"""Requests that are traced."""
+TRACE_SECONDS = 2.0
+"""How long a strategy is traced, about: at least one request, and seven at most."""
 _ORDER_SECONDS = 60.0
 
 
@@ -88,7 +88,8 @@ class MeasuredCell:
             before = self._cpu_seconds(name)
             answer = ask(count)
             after = self._cpu_seconds(name)
-            trace = self._trace(name) if traced and name != ALONE and self._cell.in_flight == 1 else None
+            wanted = traced and name != ALONE and self._cell.in_flight == 1
+            trace = self._trace(name, requests_in(TRACE_SECONDS, one, least=1, most=7)) if wanted else None
         launch = Launch(
             self._cell, name, number, tuple(round(value, 7) for value in answer["seconds"]), answer["wall_seconds"],
             max(warm["difference"], answer["difference"]), warm["equal"] and answer["equal"],
@@ -100,9 +101,9 @@ class MeasuredCell:
         """A master that knows of no other cell, and leaves the devices alone between requests."""
         return ["--no-standby", "--state-dir", tempfile.mkdtemp(prefix="master-", dir=self._bed.folder)]
 
-    def _trace(self, name: str) -> Traced:
+    def _trace(self, name: str, requests: int) -> Traced:
         """Requests that do not count: whoever is watched is slower."""
-        answer = self._asking.order("trace", ASK_SECONDS, name=name, requests=TRACED)
+        answer = self._asking.order("trace", ASK_SECONDS, name=name, requests=requests)
         began, ended = answer["client"]
         spans = (
             {device: tuple(TraceSpan(**span) for span in found) for device, found in answer["spans"].items()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +16,12 @@ from flexpie.client import messages
 from flexpie.client.blocking import find_model
 from flexpie.client.messages import Array, Shapes
 from flexpie.client.retrying import Retries
+from flexpie.client.trace_parts import TraceParts
 from flexpie.client.types import (
     LoadProgress,
     MasterStatus,
     ModelInfo,
+    RequestTrace,
     model_from_proto,
     progress_from_proto,
     status_from_proto,
@@ -143,6 +145,27 @@ class AsyncClient:
         """See `flexpie.Client.unload`."""
         with self._errors(self._timeout):
             await self._master.Unload(master_pb2.UnloadRequest(name=name), timeout=self._timeout)
+
+    @asynccontextmanager
+    async def trace(self, model: str, timeout: float | None = None) -> AsyncIterator[AsyncIterator[RequestTrace]]:
+        """See `flexpie.Client.trace`."""
+        seconds = self._timeout if timeout is None else timeout
+        call = self._master.TraceModel(master_pb2.TraceModelRequest(name=model), timeout=seconds)
+        replies = aiter(call)
+        try:
+            with self._errors(seconds):
+                parts = TraceParts(await anext(replies))
+            yield self._traces(replies, parts, seconds)
+        finally:
+            call.cancel()
+
+    async def _traces(
+        self, replies: AsyncIterable[master_pb2.TraceModelReply], parts: TraceParts, seconds: float
+    ) -> AsyncIterator[RequestTrace]:
+        with self._errors(seconds):
+            async for reply in replies:
+                if (trace := parts.add(reply)) is not None:
+                    yield trace
 
     async def close(self) -> None:
         """End the connection."""

@@ -15,15 +15,14 @@ import numpy.typing as npt
 from flexpie.client import messages
 from flexpie.client.messages import Array, Shapes
 from flexpie.client.retrying import Retries
+from flexpie.client.trace_parts import TraceParts
 from flexpie.client.types import (
     LoadProgress,
     MasterStatus,
     ModelInfo,
     RequestTrace,
-    TraceSpan,
     model_from_proto,
     progress_from_proto,
-    spans_from_proto,
     status_from_proto,
 )
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -166,21 +165,16 @@ class Client:
         call = self._master.TraceModel(master_pb2.TraceModelRequest(name=model), timeout=seconds)
         try:
             with self._errors(seconds):
-                devices = frozenset(next(call).devices)  # from here on all of them record
-            yield self._traces(call, devices, seconds)
+                parts = TraceParts(next(call))  # from here on all devices record
+            yield self._traces(call, parts, seconds)
         finally:
             call.cancel()
 
     def _traces(
-        self, replies: Iterator[master_pb2.TraceModelReply], devices: frozenset[str], seconds: float
+        self, replies: Iterator[master_pb2.TraceModelReply], parts: TraceParts, seconds: float
     ) -> Iterator[RequestTrace]:
-        parts: dict[int, dict[str, tuple[TraceSpan, ...]]] = {}
         with self._errors(seconds):
-            for reply in replies:
-                number = reply.trace.request_id
-                parts.setdefault(number, {})[reply.device] = spans_from_proto(reply.trace)
-                if parts[number].keys() == devices:
-                    yield RequestTrace(number, parts.pop(number))
+            yield from filter(None, map(parts.add, replies))
 
     def close(self) -> None:
         """End the connection."""

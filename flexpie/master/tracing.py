@@ -36,6 +36,8 @@ async def model_traces(master: Master, name: str) -> AsyncGenerator[master_pb2.T
             device, trace = await arrived.get()
             if trace is None:
                 await reading[device]  # raises what it failed with
+                if silent:
+                    raise FlexPieError(ErrorCode.MODEL_NOT_READY, f"Model {name} has just ended on {device}.")
                 return
             if not silent:
                 yield master_pb2.TraceModelReply(device=device, trace=trace)

@@ -288,6 +288,7 @@ class WorkerNode:
         _log.log(level, "request %s %s%s", outcome.value, key, f": {reason}" if reason else "")
 
     def _free(self, deployment_id: str) -> None:
+        self.tracer.freed(deployment_id)
         resources = self.resources.pop(deployment_id, None)
         if resources is not None:
             self._builder.free(deployment_id, resources)

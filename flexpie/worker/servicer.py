@@ -166,8 +166,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 raise FlexPieError(ErrorCode.MODEL_NOT_READY, what)
             with self._node.tracer.listening(request.deployment_id) as traces:
                 yield trace_pb2.RequestTrace()
-                while True:
-                    yield await traces.get()
+                while (trace := await traces.get()) is not None:
+                    yield trace
 
     def _deployment_status(self, deployment: Deployment) -> worker_pb2.DeploymentStatus:
         resources = self._node.resources.get(deployment.deployment_id)

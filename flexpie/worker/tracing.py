@@ -61,7 +61,8 @@ class TracedTable(ValueTable):
                     pass  # takes no time
 
 
-Listener = asyncio.Queue[trace_pb2.RequestTrace]
+Listener = asyncio.Queue[trace_pb2.RequestTrace | None]
+"""None ends it: so does its deployment."""
 
 
 class Tracer:
@@ -77,7 +78,7 @@ class Tracer:
     @contextmanager
     def listening(self, deployment_id: str) -> Iterator[Listener]:
         """Record the requests of a deployment that begin within the block."""
-        queue: Listener = asyncio.Queue(MOST_WAITING)
+        queue: Listener = asyncio.Queue()
         self._listeners.setdefault(deployment_id, []).append(queue)
         self.active = True
         try:
@@ -106,6 +107,11 @@ class Tracer:
         trace = self._traces.get(key)
         return None if trace is None else TracedTable(program, trace=trace)
 
+    def freed(self, deployment_id: str) -> None:
+        """A deployment is gone: nothing more will come of it."""
+        for queue in self._listeners.get(deployment_id, ()):
+            queue.put_nowait(None)
+
     def ended(self, key: RequestKey, finished: bool) -> None:
         """A request has ended here; traces of finished ones are delivered."""
         trace = self._traces.pop(key, None)
@@ -113,5 +119,5 @@ class Tracer:
             return
         message = trace_pb2.RequestTrace(request_id=key.request_id, spans=trace.spans)
         for queue in self._listeners.get(key.deployment_id, ()):
-            if not queue.full():
+            if queue.qsize() < MOST_WAITING:
                 queue.put_nowait(message)

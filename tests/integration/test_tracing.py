@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from flexpie.cli.main import main
-from flexpie.client import Client, RequestTrace
+from flexpie.client import AsyncClient, Client, RequestTrace
 from flexpie.client.timelines import timeline
 from flexpie.core.errors import ErrorCode, FlexPieError
 from tests.daemons import LocalCluster, local_cluster, wait_until
@@ -73,6 +74,26 @@ def test_two_listeners_get_the_same(client: Client) -> None:
     with client.trace("conv") as first, client.trace("conv") as second:
         client.infer("conv", {"image": models.random_image()})
         assert next(first) == next(second)
+
+
+def test_the_asyncio_client_gets_the_same(cluster: LocalCluster, client: Client) -> None:
+    async def ask() -> RequestTrace:
+        async with AsyncClient(cluster.address, timeout=TIMEOUT) as asking, asking.trace("conv") as traces:
+            await asking.infer("conv", {"image": models.random_image()})
+            async for trace in traces:
+                return trace
+        raise AssertionError("no trace")
+
+    with client.trace("conv") as traces:
+        found = asyncio.run(ask())
+        assert found == next(traces)
+
+
+def test_the_traces_end_with_the_model(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    client.load(models.convolutions(tmp_path / "short.onnx"), scheme="InH")
+    with client.trace("short") as traces:
+        client.unload("short")
+        assert next(traces, None) is None
 
 
 def test_a_model_that_there_is_not_is_refused(client: Client) -> None:

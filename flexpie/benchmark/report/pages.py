@@ -13,6 +13,7 @@ from flexpie.benchmark.report.pictures import planning_seconds
 from flexpie.benchmark.statistics import Estimate, geometric_mean
 from flexpie.benchmark.summary import CellResult, errors
 from flexpie.core.strategy import BASELINES
+from flexpie.testbed.selftest import SelfTest
 
 _HEADS = ("strategy", "median", "p90", "p99", "predicted", "speed-up", "segments", "devices", "processor", "launches")
 NOTE = "Written by `flexpie bench report`; [METHODOLOGY.md](METHODOLOGY.md) says how it was measured."
@@ -66,6 +67,7 @@ def cells(results: Sequence[CellResult]) -> str:
     parts = ["# Every cell", note]
     for item in results:
         parts += [f"## {item.cell}", *([f"*{item.mark}*"] if item.mark else []), _one_cell(item)]
+        parts += [_self_test(item.check.found)] if item.check else []
         parts += [f"{name}: {reason}" for name, reason in item.failures.items() if name not in item.strategies]
     return "\n\n".join(parts) + "\n"
 
@@ -192,6 +194,16 @@ def _one_cell(item: CellResult) -> str:
         "launches",
     ]
     return _table(heads, rows)
+
+
+def _self_test(found: SelfTest) -> str:
+    """What the machine was like before the cell was measured."""
+    speeds = [device.measured / device.wanted for device in found.devices]
+    links = [link.measured_bits_per_second / link.wanted_bits_per_second for link in found.links]
+    parts = [f"other programs used {found.others_cores:.0%} of a core"]
+    parts += [f"devices computed {min(speeds):.0%} to {max(speeds):.0%} of their shares"] if speeds else []
+    parts += [f"links carried {min(links):.0%} to {max(links):.0%} of their bandwidth"] if links else []
+    return f"Self-test: {', '.join(parts)}."
 
 
 def _cpu(item: CellResult, name: str) -> str:

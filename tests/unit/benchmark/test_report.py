@@ -50,6 +50,7 @@ def test_pages_have_the_figures_and_all_pictures_are_there(records: list[Record]
     assert "off by 5.9% in the median" in overview
     assert "| InH | 81.0 [80.0–82.0] | 82.0 | 82.0 | 75.0 |" in cells
     assert "pipeline: It does not fit." in cells
+    assert "Self-test: other programs used 1% of a core, devices computed 100% to 100% of their shares" in cells
     assert "*simulated*" in cells
     assert "| L5 | 2.09 | 2.07 | 2.96 | 5.00 | 5.00 | 5.00 |" in overview
     events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
