@@ -14,6 +14,7 @@ from flexpie.core.strategy import AUTO, BASELINES, SINGLE_DEVICE
 from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import exceeding
 from flexpie.planner.cost import CostModel
+from flexpie.planner.evaluation import same_division
 from flexpie.planner.explanation import milliseconds
 from flexpie.planner.memory import MemoryNeed, memory_needs
 from flexpie.planner.simulation import simulate
@@ -60,7 +61,7 @@ class Comparison:
     rivals: tuple[Rival, ...]
     """The fastest first."""
     runner_up: Rival | None
-    """The fastest that fits and is another plan; None where there is none."""
+    """The fastest that fits and in which some device does something else; None where there is none."""
     reason: str
     """Why the runner-up lost (or how a plan that was not searched is beaten); empty where there is none."""
 
@@ -79,7 +80,10 @@ def compare(
     rivals = [_rival(graph, cluster, model, name, rival) for name, rival in zip(names, plans, strict=True)]
     rivals.sort(key=lambda rival: rival.latency_seconds)
     totals = totals_of(graph, plan)
-    runner_up = next((rival for rival in rivals if rival.fits and rival.plan.segments != plan.segments), None)
+    others_that_fit = (rival for rival in rivals if rival.fits)
+    runner_up = next(
+        (rival for rival in others_that_fit if not same_division(graph, rival.plan.segments, plan.segments)), None
+    )
     seconds = simulate(graph, cluster, plan.segments, model).latency
     reason = "" if runner_up is None else _reason(cluster, seconds, totals, runner_up)
     return Comparison(totals, tuple(rivals), runner_up, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator as compare
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -185,7 +186,7 @@ def cut_axes(graph: LayerGraph, operator: Operator, outputs: Sequence[Shape | No
     name, shape = operator.outputs[0], outputs[0]
     if not name or shape is None:
         return ()
-    return tuple(have < length for have, length in zip(shape, graph.tensors[name].shape, strict=False))
+    return tuple(map(compare.lt, shape, graph.tensors[name].shape))
 
 
 def _shapes(regions: Regions) -> tuple[Shape | None, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flexpie.core.cluster import Cluster
-from flexpie.core.footprint import Footprint
+from flexpie.core.footprint import Footprint, owned_at_end
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.routes import relayed_ways
@@ -82,3 +82,27 @@ def merged(segments: Sequence[Segment]) -> tuple[Segment, ...]:
         else:
             result.append(segment)
     return tuple(result)
+
+
+def same_division(graph: LayerGraph, first: Sequence[Segment], second: Sequence[Segment]) -> bool:
+    """Whether the devices do the same in two plans, whatever their schemes are called."""
+    return _divisions(graph, first) == _divisions(graph, second)
+
+
+def _divisions(graph: LayerGraph, segments: Sequence[Segment]) -> list[tuple[int, object]]:
+    """Where exchanges are, and what each device owns then. Between neighbours in which the same devices each compute
+    everything there is none."""
+    found: list[tuple[int, object]] = []
+    for segment in segments:
+        owned = owned_at_end(graph, segment.first, segment.stop, segment.scheme, segment.shares)
+        wholes = {
+            frozenset(device for device, region in enumerate(regions) if region == graph.tensors[name].whole)
+            if all(region in (None, graph.tensors[name].whole) for region in regions)
+            else None
+            for name, regions in owned.items()
+        }
+        everything = wholes.pop() if len(wholes) == 1 else None
+        if found and everything is not None and found[-1][1] == everything:
+            found.pop()
+        found.append((segment.stop, everything if everything is not None else owned))
+    return found

@@ -95,15 +95,13 @@ class TensorKind:
 
     def layouts(self, boxes: Boxes) -> Indices:
         """The numbers of layouts, which are given as [L, ends, axes, (start, stop)]."""
-        numbers = np.empty(len(boxes), dtype=np.int64)
-        index = self._layout_index
-        for at, key in enumerate(row_keys(boxes)):
-            number = index.setdefault(key, len(index))
-            if number >= len(self._boxes):
+        index, before = self._layout_index, len(self)
+        numbers = np.array([index.setdefault(key, len(index)) for key in row_keys(boxes)], dtype=np.int64)
+        if len(index) > before:
+            while len(index) > len(self._boxes):
                 self._store[0] = np.concatenate((self._boxes, np.zeros_like(self._boxes)))
-            if number == len(index) - 1:
-                self._boxes[number] = boxes[at]
-            numbers[at] = number
+            fresh = numbers >= before
+            self._boxes[numbers[fresh]] = boxes[fresh]
         return numbers
 
     def boxes(self, layouts: Indices) -> Boxes:

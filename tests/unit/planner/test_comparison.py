@@ -66,6 +66,20 @@ def test_a_plan_that_was_given_is_set_beside_the_one_that_is_searched() -> None:
     assert " faster. It computes for " in comparison.reason
 
 
+def test_the_same_plan_under_another_name_is_no_runner_up() -> None:
+    writer = GraphWriter()
+    row = writer.input(1, 8, 1, 1)  # rows of one pixel: by rows, the fastest device has everything
+    for _ in range(3):
+        row = writer.relu(row)
+    graph, cluster = writer.graph(row), cluster_of(1.0, 0.1)
+    plan = make_plan(graph, cluster).plan
+    comparison = compare(graph, cluster, plan, PhysicsCostModel(cluster))
+    names = {rival.name for rival in comparison.rivals if rival.plan.predicted_seconds == plan.predicted_seconds}
+    assert {"Single", "InH", "fused-layer"} <= names
+    assert comparison.runner_up is not None
+    assert comparison.runner_up.name not in names
+
+
 def test_a_model_without_layers_has_no_runner_up() -> None:
     writer = GraphWriter()
     graph = writer.graph(writer.input(1, 3, 4, 4))
