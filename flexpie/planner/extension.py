@@ -14,8 +14,9 @@ import numpy as np
 
 from flexpie.planner.bounds import Bounds
 from flexpie.planner.boxes import Indices, Mask
+from flexpie.planner.chains import Chains, Grown, Rows
 from flexpie.planner.cost import Array
-from flexpie.planner.growth import Chains, Grown, Growth, Rows
+from flexpie.planner.growth import Growth
 from flexpie.planner.layouts import NOTHING
 from flexpie.planner.table import CostTable, assemble, reliefs
 

@@ -14,8 +14,9 @@ from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
 from flexpie.planner.boxes import Indices, Mask, distinct, row_keys
 from flexpie.planner.candidates import Candidate
+from flexpie.planner.chains import Grown, Rows
 from flexpie.planner.cost import Array, CostModel
-from flexpie.planner.growth import Grown, Growth, Rows
+from flexpie.planner.growth import Growth
 from flexpie.planner.layouts import NOTHING, TensorKind
 
 _SMALL = 0.02
