@@ -73,12 +73,19 @@ def _main_exchange_seconds(table: CostTable, position: int) -> Array:
     return table.alone_seconds(position, slot, cut.holdings[:, slot], needs[:, slot])
 
 
-def _onward(table: CostTable, costs: list[Array]) -> Array:
-    last, onward = table.cuts[-1], np.zeros(table.offsets[-1])
+def final_seconds(table: CostTable) -> Array:
+    """Least time of gathering the outputs, by the candidate with which the last segment ends, [candidates of all cuts];
+    0 for candidates of other cuts."""
+    last, found = table.cuts[-1], np.zeros(table.offsets[-1])
     if last.main >= 0:
         needs = table.gather[last.main : last.main + 1]
         end = table.alone_seconds(len(table.cuts) - 1, last.main, last.holdings[:, last.main], needs)[:, 0]
-        onward[table.of_cut(len(table.cuts) - 1)] = end
+        found[table.of_cut(len(table.cuts) - 1)] = end
+    return found
+
+
+def _onward(table: CostTable, costs: list[Array]) -> Array:
+    onward = final_seconds(table)
     for position in range(len(table.cuts) - 2, -1, -1):
         onward[table.of_cut(position)] = (costs[position] + onward[table.targets[position]]).min(axis=1)
     return onward

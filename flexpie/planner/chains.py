@@ -10,6 +10,9 @@ import numpy as np
 from flexpie.planner.boxes import Indices
 from flexpie.planner.cost import Array
 
+ANYBODY = -2
+"""Stands for a set of devices that is not known."""
+
 
 @dataclass
 class Rows:
@@ -38,6 +41,9 @@ class Chains:
     replicated: Indices
     """Set of devices that each need all of everything in front of the longest segment, [C]; `NOTHING` if growth ended
     otherwise."""
+    given_up: Indices
+    """The same where growth ended though longer segments could be of use, [C]: the set of devices, or `ANYBODY` where
+    some need a part; `NOTHING` if it ended otherwise."""
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,11 @@ class Divisions:
         slowest = np.nonzero((seconds == seconds.max(axis=1, keepdims=True)).all(axis=0))[0]
         return devices[slowest[0]] if len(slowest) else None
 
+    def deputy(self, number: int) -> int:
+        """One of a set of devices, the slowest where there is one."""
+        slowest = self.slowest(number)
+        return min(self.sets[number]) if slowest is None else slowest
+
     def equally_fast(self) -> Mask:
         """Whether all devices of each of `sets` take the same time for every work, [sets]."""
         twins = self.model.twins

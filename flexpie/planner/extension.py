@@ -9,12 +9,13 @@ before and behind them, may still beat a plan that is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from flexpie.planner.bounds import Bounds
 from flexpie.planner.boxes import Indices, Mask
-from flexpie.planner.chains import Chains, Grown, Rows
+from flexpie.planner.chains import Grown, Rows
 from flexpie.planner.cost import Array
 from flexpie.planner.growth import Growth
 from flexpie.planner.layouts import NOTHING
@@ -67,7 +68,7 @@ class _Extension:
         grown = self.before.grown
         first = grown.chains.first.copy()
         rows = [self._joined(cut, first) for cut in range(len(grown.rows))]
-        chains = Chains(grown.chains.stop, grown.chains.choice, first, grown.chains.replicated)
+        chains = replace(grown.chains, first=first)
         extended_grown = Grown(chains, tuple(rows), self._computed(first))
         self.growth.complete = self.growth.complete and self._all_seen()
         return assemble(self.growth, extended_grown, rows, np.zeros(len(first)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flexpie.planner.boxes import Indices, Mask
-from flexpie.planner.chains import Chains, Grown, Rows, Start
+from flexpie.planner.chains import ANYBODY, Chains, Grown, Rows, Start
 from flexpie.planner.divisions import Divisions
 from flexpie.planner.layouts import NOTHING
 
@@ -30,6 +30,7 @@ class Growing:
             choice=np.concatenate([np.arange(counts[cut]) for cut in cuts]),
             first=np.zeros(sum(counts), dtype=np.int64),
             replicated=np.full(sum(counts), NOTHING, dtype=np.int64),
+            given_up=np.full(sum(counts), NOTHING, dtype=np.int64),
         )
         self._patience = np.full(sum(counts), _PATIENCE)
         self._begun = 0
@@ -107,15 +108,17 @@ class Growing:
             chains.first[active] = 0
             return
         ended = chains.stop[active] - cut >= self._max_layers
+        sets = self._replicated_on(cut)
         if self._splits:
-            sets = self._replicated_on(cut)
             split = self._split_without_loss(cut, sets)
             chains.replicated[active[split]] = sets[split]
             self._patience[active] -= (sets != NOTHING) & ~split
             ended |= self._patience[active] == 0
         else:
             split = np.zeros(len(active), dtype=np.bool_)
-        self.complete = self.complete and not (ended & ~split).any()
+        given_up = ended & ~split
+        chains.given_up[active[given_up]] = np.where(sets == NOTHING, ANYBODY, sets)[given_up]
+        self.complete = self.complete and not given_up.any()
         ended |= split
         chains.first[active[ended]] = cut
         self._active = active[~ended]

@@ -49,8 +49,11 @@ class Growth(Divisions):
     ) -> None:
         super().__init__(graph, devices, candidates, model, arising=max_layers is None)
         longest = max(_FEW_LAYERS, LONGEST_SEGMENT * 8 // max(8, devices))
-        self._max_layers = longest if max_layers is None else max_layers
-        self.complete = max_layers is None
+        self.longest = longest if max_layers is None else max_layers
+        """Layers of the longest segments that are grown."""
+        self.limited = max_layers is not None
+        """Whether longer segments are of no interest."""
+        self.complete = not self.limited
         """Whether no segment is missing that could be of use."""
         self.starts: list[Start] = [NO_START] * (len(graph.layers) + 1)
         """Per cut: the candidates that divide what is live there differently."""
@@ -73,7 +76,7 @@ class Growth(Divisions):
         """
         layers = len(self.graph.layers)
         self.starts = [NO_START, *(self._start(stop) for stop in range(1, layers + 1))]
-        run = Growing(self, self.starts, self._max_layers, splits)
+        run = Growing(self, self.starts, self.longest, splits)
         grown = run.grown()
         self.complete = self.complete and run.complete
         return grown
@@ -85,4 +88,4 @@ class Growth(Divisions):
         for cut, numbers in places.items():
             wanted = {name: self.wholes(name)[list(numbers)] for name in self.graph.live_after(cut)}
             starts[cut] = Start(tuple(numbers), {}, wanted)
-        return Growing(self, starts, self._max_layers, splits=False).grown()
+        return Growing(self, starts, self.longest, splits=False).grown()

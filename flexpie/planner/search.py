@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from flexpie.core.plan import Segment
-from flexpie.planner.bounds import lower_bounds
+from flexpie.planner.bounds import lower_bounds, step_seconds
 from flexpie.planner.closer_bounds import LookAhead
 from flexpie.planner.cost import Array
 from flexpie.planner.extension import extended
+from flexpie.planner.longer import bound_with_longer
 from flexpie.planner.states import Limits, States
 from flexpie.planner.sweep import Sweep
 from flexpie.planner.table import CostTable, Cut
@@ -46,9 +47,9 @@ class SearchResult:
     seconds: float
     """Their cost: predicted seconds plus prices, and `SEGMENT_SECONDS` per segment."""
     bound: float
-    """No plan of the table's segments costs less; `seconds` where they are the best."""
+    """No plan costs less; `seconds` where they are the best."""
     complete: bool
-    """Whether no segment is missing that could be of use."""
+    """Whether the bound holds for all plans, not only for those of the table's segments."""
 
     @property
     def exact(self) -> bool:
@@ -82,17 +83,28 @@ def search(
         found, dropped = min((found, scout.run() or found), key=lambda way: way[0]), scout.dropped_seconds
     longer = any(cut.relief_seconds.any() for cut in table.cuts)
     bound = min(found[0], bounds.best() if longer else dropped)
-    if most_transitions == 0 or (bound >= found[0] and not longer):
-        return SearchResult(found[1], found[0], bound, table.complete)
-    if longer:
-        table = extended(table, bounds, weight_prices, found[0])
-        costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
-        bounds = lower_bounds(table, costs)
-    if bounds.best() >= CLOSE * found[0] or most_transitions > MOST_TRANSITIONS:
-        bounds = LookAhead(table, costs, bounds, found[0]).raised(most_transitions)
-    sweep = Sweep(table, costs, bounds, Limits(found[0], most_transitions, FALLBACK_STATES))
-    seconds, segments = min((found, sweep.run() or found), key=lambda way: way[0])
-    return SearchResult(segments, seconds, min(seconds, sweep.dropped_seconds), table.complete)
+    complete = table.complete
+    if most_transitions and (bound < found[0] or longer):
+        whole, most = table, found[0]
+        if longer:
+            table = extended(table, bounds, weight_prices, most)
+            costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
+            bounds = lower_bounds(table, costs)
+        if bounds.best() >= CLOSE * most or most_transitions > MOST_TRANSITIONS:
+            bounds = LookAhead(table, costs, bounds, most).raised(most_transitions)
+        sweep = Sweep(table, costs, bounds, Limits(most, most_transitions, FALLBACK_STATES))
+        found = min((found, sweep.run() or found), key=lambda way: way[0])
+        bound, complete = min(found[0], sweep.dropped_seconds), table.complete
+        table = whole
+    if not complete and not table.growth.limited:
+        bound, complete = min(bound, _bound_with_longer(table, weight_prices)), True
+    return SearchResult(found[1], found[0], bound, complete)
+
+
+def _bound_with_longer(table: CostTable, weight_prices: Sequence[float] | None) -> float:
+    costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
+    exchange = lower_bounds(table, costs).exchange
+    return bound_with_longer(table, [step_seconds(table, exchange, costs, at) for at in range(len(table.cuts))])
 
 
 def search_fitting(

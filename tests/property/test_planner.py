@@ -24,12 +24,13 @@ from flexpie.planner.candidates import Candidate
 from flexpie.planner.closer_bounds import LookAhead
 from flexpie.planner.cost import CostModel, work_of
 from flexpie.planner.evaluation import evaluate
+from flexpie.planner.growth import Growth
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.planning import PlanningResult, make_plan
 from flexpie.planner.search import search, search_fitting
 from flexpie.planner.states import Limits
 from flexpie.planner.sweep import Sweep
-from flexpie.planner.table import CostTable, cost_table
+from flexpie.planner.table import CostTable, assemble, cost_table, reliefs
 from tests.conftest import LONG
 from tests.random_plans import plans
 from tests.unit.planner.graphs import GraphWriter, RandomCostModel, cluster_of
@@ -231,6 +232,24 @@ def test_closer_bounds_keep_the_best_plan(data: st.DataObject) -> None:
     again = Sweep(table, costs, closer, Limits(best[0] + tolerance, transitions=10**9)).run()
     assert again is not None
     assert again[0] == pytest.approx(best[0])
+
+
+@settings(max_examples=1000 if LONG else 25, suppress_health_check=SLOW_DATA)
+@given(st.data())
+def test_no_plan_costs_less_than_the_bound_though_growth_gave_up(data: st.DataObject) -> None:
+    graph = data.draw(graphs(longest=4))
+    devices = data.draw(st.integers(2, 3))
+    model = data.draw(cost_models(devices))
+    candidates = data.draw(candidate_sets(devices))
+    growth = Growth(graph, devices, tuple(candidates), model)
+    growth.longest = data.draw(st.integers(1, 3))
+    grown = growth.grow_all()
+    table = assemble(growth, grown, grown.rows, reliefs(growth, grown))
+    assume(_plans_in(table) <= _MOST_PLANS)
+    result = search(table, most_transitions=10**9)
+    best = BruteForce(graph, devices, table.candidates, model).seconds()
+    assert result.complete
+    assert result.bound <= best * (1 + 1e-6) + 1e-6
 
 
 def _plans_in(table: CostTable) -> int:
