@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -89,6 +90,15 @@ class Divisions:
             return np.full(len(self.sets), NOTHING, dtype=np.int64)
         return self.steps.numbers(layer, np.stack([self.wholes(name) for name in results], axis=1))
 
+    @cached_property
+    def whole_seconds(self) -> Array:
+        """What computing all of each layer takes each device of each of `sets`, [layers, sets, devices]."""
+        numbers = [self.whole_steps(layer) for layer in range(len(self.graph.layers))]
+        self.work_seconds.refresh()
+        shape = (len(self.sets), self.devices)
+        found = [self.work_seconds.of_layer(layer)[some] for layer, some in enumerate(numbers)]
+        return np.array(found, dtype=np.float64).reshape(-1, *shape)
+
     def weights_onward(self) -> Array:
         """Bytes of weights that the layers behind each cut need together, when each is computed once, [cuts]."""
         needed = [0.0]
@@ -98,9 +108,9 @@ class Divisions:
         return np.array(needed[::-1])
 
     def slowest(self, number: int) -> int | None:
-        """The one of a set of devices that is the slowest for every work; None where that depends on the work."""
+        """The one of a set of devices that is the slowest for every layer; None where that depends on the layer."""
         devices = sorted(self.sets[number])
-        seconds = self.work_seconds.seconds[:, devices]
+        seconds = self.whole_seconds[:, number, devices]
         slowest = np.nonzero((seconds == seconds.max(axis=1, keepdims=True)).all(axis=0))[0]
         return devices[slowest[0]] if len(slowest) else None
 

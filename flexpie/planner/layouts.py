@@ -36,6 +36,8 @@ NOTHING = -1
 """Stands for a layout (or holding) that is absent."""
 _BLOCK = 1 << 17
 """Elements of the largest array of bytes that is made at once: it stays in a processor's cache."""
+_LEAST_BLOCK = 128
+"""Pairs of which the bytes are made at once, however many ends there are."""
 _Intervals = list[tuple[Array, Array]]
 """Per axis: where regions start and stop, [ends, pairs]."""
 
@@ -265,12 +267,20 @@ class TensorKind:
         missing = np.isnan(block)
         if missing.any():
             rows, columns = np.nonzero(missing)
-            step = max(1, _BLOCK // self.ends**2)
-            for start in range(0, len(rows), step):
-                some = holdings[rows[start : start + step]], needs[columns[start : start + step]]
+            asked = holdings[rows], needs[columns]
+            sources = np.array([self.holdings[number].sources for number in holdings.tolist()], dtype=np.int64)
+            # Those that few ends take part in stand together, and cost less.
+            order = np.argsort(np.maximum(self._width(sources)[rows], self._width(needs)[columns]), kind="stable")
+            step = max(_LEAST_BLOCK, _BLOCK // self.ends**2)
+            for start in range(0, len(order), step):
+                some = asked[0][order[start : start + step]], asked[1][order[start : start + step]]
                 self._seconds[some] = model.exchange_seconds(self.nbytes(*some))
             block = self._seconds[np.ix_(holdings, needs)]
         return block
+
+    def _width(self, layouts: Indices) -> Indices:
+        """How many ends have something in each layout, [layouts]."""
+        return np.asarray(present(self._boxes[layouts]).sum(axis=-1), dtype=np.int64)
 
     def _grow(self) -> None:
         rows, columns = self._seconds.shape
@@ -289,7 +299,8 @@ class TensorKind:
         sources = np.array([item.sources for item in numbers], dtype=np.int64)
         used = np.concatenate((sources, needs, [x for item in numbers for x in item.held]))
         axes, volume = self._partial_axes(np.unique(used))
-        senders, wanted = self._intervals(sources[pairs], axes), self._intervals(needs, axes)
+        ends = np.nonzero(present(self._boxes[np.unique(np.concatenate((sources, needs)))]).any(axis=0))[0]
+        senders, wanted = self._intervals(sources[pairs], axes, ends), self._intervals(needs, axes, ends)
         total = _overlap(senders, wanted)
         # What the destination holds is counted off: the union of its boxes, by inclusion and exclusion.
         counts = np.array([0 if item.held == (item.sources,) else len(item.held) for item in numbers])
@@ -299,22 +310,27 @@ class TensorKind:
                 [item.held if n == held else (0,) * held for item, n in zip(numbers, counts, strict=True)]
             )
             some, asked = _of_pairs(senders, rows), _of_pairs(wanted, rows)
-            there = [self._intervals(layouts[pairs[rows], at], axes) for at in range(held)]
+            there = [self._intervals(layouts[pairs[rows], at], axes, ends) for at in range(held)]
             for count in range(1, held + 1):
                 for subset in itertools.combinations(there, count):
                     common = functools.reduce(_intersect, subset, asked)
                     total[..., rows] -= (-1) ** (count + 1) * _overlap(some, common)
         total *= self.itemsize * volume
-        ends = np.arange(len(total))
-        total[ends, ends] = 0.0
+        diagonal = np.arange(len(ends))
+        total[diagonal, diagonal] = 0.0
+        if len(ends) < self.ends:
+            few, total = total, np.zeros((self.ends, self.ends, len(needs)))
+            total[np.ix_(ends, ends)] = few
         return np.moveaxis(total, -1, 0)
 
-    def _intervals(self, layouts: Indices, axes: Indices) -> _Intervals:
-        """Where the regions of layouts start and stop on some axes."""
+    def _intervals(self, layouts: Indices, axes: Indices, ends: Indices) -> _Intervals:
+        """Where the regions of layouts start and stop on some axes, at some ends."""
         known = self._columns[0]
         if known.shape[-1] < len(self):
             known = np.ascontiguousarray(np.moveaxis(self._boxes[: len(self)], 0, -1).astype(np.float64))
             self._columns[0] = known
+        if len(ends) < self.ends:
+            known = known[ends]
         return [(known[:, axis, 0].take(layouts, axis=-1), known[:, axis, 1].take(layouts, axis=-1)) for axis in axes]
 
     def _partial_axes(self, layouts: Indices) -> tuple[Indices, float]:

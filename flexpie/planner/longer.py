@@ -60,8 +60,8 @@ def _given_up(table: CostTable, position: int, onward: Array, deputies: Indices)
         behind = onward[table.targets[position][ended]]
         known = sets != ANYBODY
         # What a set computes in front is known of its deputy alone: so the deputy's time counts here, too.
-        own = seconds[np.arange(len(ended)), deputies[sets]] + behind
-        np.minimum.at(found, sets[known], own[known])
+        own = seconds[known, deputies[sets[known]]] + behind[known]
+        np.minimum.at(found, sets[known], own)
         unknown = float((seconds.max(axis=1) + behind)[~known].min(initial=math.inf))
     return found, unknown
 
@@ -70,14 +70,12 @@ def _whole_layers(table: CostTable, deputies: Indices) -> list[tuple[Array, Mask
     """Per layer, for each set of devices that computes all of it: its deputy's seconds, and whether all of what the
     layer reads is needed, both [sets]."""
     growth, steps = table.growth, table.growth.steps
-    layers = range(len(growth.graph.layers))
-    numbers = [growth.whole_steps(layer) for layer in layers]
-    growth.work_seconds.refresh()
+    seconds, sets = growth.whole_seconds, np.arange(len(deputies))
     found = []
-    for layer in layers:
-        needed = steps.of_layer(layer).needed[numbers[layer]]
+    for layer, activations in enumerate(steps.activations):
+        needed = steps.of_layer(layer).needed[growth.whole_steps(layer)]
         reads_all = np.ones(len(deputies), dtype=np.bool_)
-        for slot, name in enumerate(steps.activations[layer]):
+        for slot, name in enumerate(activations):
             reads_all &= needed[:, slot] == growth.wholes(name)
-        found.append((growth.work_seconds.of_layer(layer)[numbers[layer], deputies], reads_all))
+        found.append((seconds[layer, sets, deputies], reads_all))
     return found

@@ -64,16 +64,22 @@ class Routes:
     def load(self, nbytes: Array) -> Load:
         """The load of exchanges; `nbytes` has shape [..., n + 1, n + 1].
 
-        Inside, the exchanges are the last axis: numpy is slow on short ones.
+        Inside, the exchanges are the last axis, as numpy is slow on short ones, and ends without any bytes are left
+        out.
         """
         shape = nbytes.shape[:-2]
         moved = np.moveaxis(nbytes.reshape(-1, self._ends, self._ends), 0, -1)
-        used = (moved > 0).astype(np.float64)
-        messages, straight = used * self._straight[..., None], moved * self._straight[..., None]
-        seconds = moved * self._seconds_per_byte[..., None]
-        sent, received = messages.sum(axis=1), messages.sum(axis=0)
-        handled = straight.sum(axis=1) + straight.sum(axis=0)
-        outgoing, incoming = seconds.sum(axis=1), seconds.sum(axis=0)
+        pairs = np.asarray(moved.any(axis=-1))
+        ends = np.nonzero(pairs.any(axis=0) | pairs.any(axis=1))[0]
+        square = np.ix_(ends, ends)
+        few = moved[square]
+        used = (few > 0).astype(np.float64)
+        messages, straight = used * self._straight[square][..., None], few * self._straight[square][..., None]
+        seconds = few * self._seconds_per_byte[square][..., None]
+        sent, received, handled, outgoing, incoming = np.zeros((5, self._ends, moved.shape[-1]))
+        sent[ends], received[ends] = messages.sum(axis=1), messages.sum(axis=0)
+        handled[ends] = straight.sum(axis=1) + straight.sum(axis=0)
+        outgoing[ends], incoming[ends] = seconds.sum(axis=1), seconds.sum(axis=0)
         if len(self._relayed):
             flat = moved.reshape(self._ends**2, -1)[self._relayed]
             flat_used = (flat > 0).astype(np.float64)
@@ -82,7 +88,7 @@ class Routes:
             handled += (self._sends + self._receives).T @ flat
             outgoing += self._out_seconds.T @ flat
             incoming += self._in_seconds.T @ flat
-        latency = (used * self._latency[..., None]).max(axis=(0, 1))
+        latency = (used * self._latency[square][..., None]).max(axis=(0, 1), initial=0.0)
 
         def per_end(values: Array) -> Array:
             return np.moveaxis(values, 0, -1).reshape(*shape, self._ends)

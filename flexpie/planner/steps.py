@@ -79,6 +79,10 @@ class LayerSteps:
         """The kind of an activation."""
         return self._kind_of[tensor]
 
+    def distinct(self) -> list[Steps]:
+        """The steps of all layers that look different."""
+        return list({id(steps): steps for steps in self._steps}.values())
+
     def of_layer(self, layer: int) -> Steps:
         """The steps of a layer that were asked for so far."""
         return self._steps[layer]
@@ -154,25 +158,32 @@ class LayerSteps:
 
 @dataclass
 class WorkSeconds:
-    """Seconds of the works of some steps on each device, asked of a cost model in few large questions."""
+    """Seconds of the works of some steps on the devices that do them, asked of a cost model in few large questions."""
 
     steps: LayerSteps
     model: CostModel
     seconds: Array = field(init=False)
-    """Of every work that was asked for, and 0 for `NOTHING` in the last row, [works + 1, devices]."""
+    """Of every work on each device that was asked for it (NaN on others), and 0 for `NOTHING` in the last row,
+    [works + 1, devices]."""
 
     def __post_init__(self) -> None:
         self.seconds = np.zeros((1, self.steps.devices))
         self.refresh()
 
     def refresh(self) -> None:
-        """Ask for the works that are new."""
-        fresh = self.steps.works[len(self.seconds) - 1 :]
-        if fresh:
-            twins = self.model.twins
-            asked = {device: self.model.compute_seconds(device, fresh) for device in dict.fromkeys(twins)}
-            columns = np.stack([asked[twin] for twin in twins], axis=1)
-            self.seconds = np.concatenate((self.seconds[:-1], columns, self.seconds[-1:]))
+        """Ask for what is new."""
+        works, twins = self.steps.works, np.array(self.model.twins)
+        fresh = np.full((len(works) + 1 - len(self.seconds), self.steps.devices), np.nan)
+        self.seconds = np.concatenate((self.seconds[:-1], fresh, self.seconds[-1:]))
+        done = np.zeros(self.seconds.shape, dtype=np.bool_)
+        for steps in self.steps.distinct():
+            done[steps.works, np.arange(self.steps.devices)] = True
+        for twin in np.unique(twins).tolist():
+            alike = np.nonzero(twins == twin)[0]
+            asked = np.nonzero(done[:, alike].any(axis=1) & np.isnan(self.seconds[:, twin]))[0]
+            if len(asked):
+                found = self.model.compute_seconds(twin, [works[number] for number in asked.tolist()])
+                self.seconds[np.ix_(asked, alike)] = found[:, None]
 
     def of_layer(self, layer: int) -> Array:
         """Of every step of a layer, [S + 1, devices]."""
