@@ -10,6 +10,7 @@ after the kill. Swap: requests between the restart and the time when the full pl
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import statistics
 import sys
@@ -67,7 +68,10 @@ def main() -> None:
         master = bed.run_master("--startup-grace", "30")
         output, stop = bed.folder / "requests.jsonl", bed.folder / "stop"
         clients = _start_clients(bed, arguments.clients, output, stop)
-        cycles = [_cycle(bed, master, number) for number in range(arguments.kills)]
+        cycles: list[Cycle] = []
+        with contextlib.suppress(KeyboardInterrupt):  # what there is so far is reported
+            for number in range(arguments.kills):
+                cycles.append(_cycle(bed, master, number))
         stop.touch()
         if clients.wait(DEADLINE_SECONDS + 30) != 0:
             raise SystemExit(clients.log)
