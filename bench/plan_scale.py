@@ -107,6 +107,7 @@ def _point(size: int, graph: LayerGraph, cluster: Cluster) -> Point:
     start = time.process_time()
     result = make_plan(graph, cluster)
     seconds = time.process_time() - start
+    click.echo(f"{graph.name}, {len(cluster.devices)} devices: {seconds:.2f} s", err=True)
     return Point(size, seconds, result.gap)
 
 

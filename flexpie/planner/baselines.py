@@ -26,8 +26,8 @@ from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, REPLICATED, SPLITTIN
 from flexpie.core.strategy import FIXED, FUSED_LAYER, LAYER_WISE, PIPELINE, SINGLE_DEVICE
 from flexpie.planner.candidates import proportional_shares
 from flexpie.planner.cost import CostModel
-from flexpie.planner.evaluation import evaluate
-from flexpie.planner.forced import forced_segments, single_segments
+from flexpie.planner.evaluation import evaluate, plans_alone
+from flexpie.planner.forced import forced_segments
 from flexpie.planner.search import search
 from flexpie.planner.stages import balanced_stages
 from flexpie.planner.table import cost_table
@@ -47,13 +47,8 @@ def baseline_plan(graph: LayerGraph, cluster: Cluster, name: str, model: CostMod
         return evaluate(graph, cluster, forced_segments(graph, cluster, _SCHEMES[name]), model)
     if name == PIPELINE:
         return evaluate(graph, cluster, balanced_stages(graph, cluster, model), model)
-    chooser = {LAYER_WISE: _layer_wise, FUSED_LAYER: _fused_layer, SINGLE_DEVICE: _single}[name]
+    chooser = {LAYER_WISE: _layer_wise, FUSED_LAYER: _fused_layer, SINGLE_DEVICE: plans_alone}[name]
     return min(chooser(graph, cluster, model), key=lambda plan: plan.predicted_seconds)
-
-
-def _single(graph: LayerGraph, cluster: Cluster, model: CostModel) -> list[Plan]:
-    devices = len(cluster.devices)
-    return [evaluate(graph, cluster, single_segments(graph, devices, device), model) for device in range(devices)]
 
 
 def _layer_wise(graph: LayerGraph, cluster: Cluster, model: CostModel) -> list[Plan]:

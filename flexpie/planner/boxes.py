@@ -78,6 +78,23 @@ def contains(first: Boxes, second: Boxes) -> Mask:
     return found
 
 
+def unique(values: Indices) -> tuple[Indices, Indices]:
+    """The distinct numbers of a list, sorted, and which of them each one is; quicker on short lists than numpy's."""
+    sorting, begins, where = _sorted(values)
+    return values[sorting[begins]], where
+
+
+def _sorted(values: Indices) -> tuple[Indices, Mask, Indices]:
+    """The order of numbers, where a new one begins in it, and which of the distinct ones each is."""
+    sorting = values.argsort(kind="stable")
+    ranked = values[sorting]
+    begins = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(ranked[1:], ranked[:-1], out=begins[1:])
+    where = np.empty(len(values), dtype=np.int64)
+    where[sorting] = begins.cumsum() - 1
+    return sorting, begins, where
+
+
 def distinct(rows: Indices) -> tuple[Indices, Indices]:
     """Where each distinct row of integers ≥ -1 stands first, and which of them each row is; in order of appearance.
 
@@ -88,10 +105,11 @@ def distinct(rows: Indices) -> tuple[Indices, Indices]:
     varying = np.nonzero((rows != most).any(axis=0))[0]
     for at, values in zip(varying.tolist(), (most[varying] + 2).tolist(), strict=True):
         if span * values >= 1 << 62:
-            _, key = np.unique(key, return_inverse=True)
+            _, key = unique(key)
             span = int(key.max()) + 1
         key, span = key * values + (rows[:, at] + 1), span * values
-    _, first, where = np.unique(key, return_index=True, return_inverse=True)
+    sorting, begins, where = _sorted(key)
+    first = sorting[begins]
     order = np.argsort(first)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))

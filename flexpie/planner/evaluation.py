@@ -11,8 +11,8 @@ from flexpie.core.footprint import Footprint, owned_at_end
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.routes import relayed_ways
-from flexpie.core.scheme import REPLICATED
-from flexpie.planner.cost import CostModel, LayerWork, layer_work
+from flexpie.core.scheme import REPLICATED, single
+from flexpie.planner.cost import Array, CostModel, LayerWork, layer_work
 from flexpie.planner.walk import Walk
 
 
@@ -31,10 +31,47 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
             works[device].append(segment_works(graph, visit.segment, footprint))
         exchanges.append(visit.nbytes)
     compute = _compute_seconds(cost_model, works)
-    *seconds, gather = cost_model.exchange_seconds(np.stack([*exchanges, walk.gather()])).tolist()
+    return _plan(graph, cluster, segments, compute, [*exchanges, walk.gather()], cost_model)
+
+
+def single_segments(graph: LayerGraph, devices: int, device: int) -> tuple[Segment, ...]:
+    """The whole model on one device."""
+    shares = tuple(float(index == device) for index in range(devices))
+    return (Segment(0, len(graph.layers), single(device), shares),) if graph.layers else ()
+
+
+def plans_alone(graph: LayerGraph, cluster: Cluster, cost_model: CostModel) -> list[Plan]:
+    """The plan of the whole model on each device alone, as `evaluate` predicts it. All of them compute the same and
+    exchange the same bytes with the master: the graph is walked once."""
+    devices, twins = len(cluster.devices), cost_model.twins
+    walk = Walk(graph, devices)
+    visits = list(walk.visits(single_segments(graph, devices, 0)))
+    works = [work for visit in visits for work in segment_works(graph, visit.segment, visit.footprints[0])]
+    seconds = {twin: sum(cost_model.compute_seconds(twin, works).tolist(), start=0.0) for twin in dict.fromkeys(twins)}
+    exchanges = [*(visit.nbytes for visit in visits), walk.gather()]
+    found = []
+    for device in range(devices):
+        order = np.arange(devices + 1)
+        order[[0, device]] = device, 0
+        moved = [nbytes[order][:, order] for nbytes in exchanges]
+        compute = [[seconds[twins[device]] if other == device else 0.0 for _ in visits] for other in range(devices)]
+        found.append(_plan(graph, cluster, single_segments(graph, devices, device), compute, moved, cost_model))
+    return found
+
+
+def _plan(
+    graph: LayerGraph,
+    cluster: Cluster,
+    segments: Sequence[Segment],
+    compute: Sequence[Sequence[float]],
+    exchanges: Sequence[Array],
+    cost_model: CostModel,
+) -> Plan:
+    """A plan, given each device's seconds for each segment and the bytes of each exchange, the last one included."""
+    *seconds, gather = cost_model.exchange_seconds(np.stack(exchanges)).tolist()
     costs = [
         SegmentCost(tuple(of_device), exchange, int(nbytes.sum()))
-        for *of_device, exchange, nbytes in zip(*compute, seconds, exchanges, strict=True)
+        for *of_device, exchange, nbytes in zip(*compute, seconds, exchanges[:-1], strict=True)
     ]
     total = sum(cost.exchange_seconds + max(cost.compute_seconds) for cost in costs) + gather
     names = tuple(device.name for device in cluster.devices)

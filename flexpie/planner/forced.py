@@ -1,11 +1,11 @@
-"""Plans that are given, not searched: one scheme for every layer, or one device for everything."""
+"""Plans that are given, not searched: one scheme for every layer."""
 
 from __future__ import annotations
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
-from flexpie.core.scheme import Scheme, single
+from flexpie.core.scheme import Scheme
 from flexpie.planner.candidates import Shares, proportional_shares
 from flexpie.planner.cost import CostModel
 from flexpie.planner.estimator import default_cost_model
@@ -37,9 +37,3 @@ def forced_plan(
     """The plan of `forced_segments` with its predicted costs, by default those of `default_cost_model`."""
     model = default_cost_model(cluster) if cost_model is None else cost_model
     return evaluate(graph, cluster, forced_segments(graph, cluster, scheme, fuse=fuse, shares=shares), model)
-
-
-def single_segments(graph: LayerGraph, devices: int, device: int) -> tuple[Segment, ...]:
-    """The whole model on one device."""
-    shares = tuple(float(index == device) for index in range(devices))
-    return (Segment(0, len(graph.layers), single(device), shares),) if graph.layers else ()

@@ -25,6 +25,7 @@ from flexpie.planner.boxes import (
     regions_of,
     row_keys,
     sizes,
+    unique,
     whole_box,
 )
 from flexpie.planner.cost import Array, CostModel
@@ -128,7 +129,7 @@ class TensorKind:
         result = np.where(first == NOTHING, second, first)
         unlike = np.nonzero((first != second) & (first != NOTHING) & (second != NOTHING))[0]
         if len(unlike):
-            keys, where = np.unique((first[unlike] << 32) | second[unlike], return_inverse=True)
+            keys, where = unique((first[unlike] << 32) | second[unlike])
             missing = np.array([key for key in keys.tolist() if key not in self._hulls], dtype=np.int64)
             if len(missing):
                 joined = self.layouts(hull(self._boxes[missing >> 32], self._boxes[missing & 0xFFFFFFFF]))
@@ -175,7 +176,7 @@ class TensorKind:
 
     def received(self, holdings: Indices, needed: Indices) -> Indices:
         """The holdings after an exchange that brought every end what it needed, pair by pair."""
-        keys, where = np.unique((holdings << 32) | needed, return_inverse=True)
+        keys, where = unique((holdings << 32) | needed)
         known = self._received
         missing = [key for key in keys.tolist() if key not in known]
         if missing:
@@ -294,7 +295,7 @@ class TensorKind:
 
         Inside, the pairs are the last axis: numpy is slow on short ones.
         """
-        chosen, pairs = np.unique(holdings, return_inverse=True)
+        chosen, pairs = unique(holdings)
         numbers = [self.holdings[number] for number in chosen.tolist()]
         sources = np.array([item.sources for item in numbers], dtype=np.int64)
         used = np.concatenate((sources, needs, [x for item in numbers for x in item.held]))

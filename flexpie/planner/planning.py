@@ -14,9 +14,8 @@ from flexpie.planner.budget import exceeding, search_within_budgets
 from flexpie.planner.candidates import all_candidates, share_choices
 from flexpie.planner.cost import CostModel
 from flexpie.planner.estimator import default_cost_model
-from flexpie.planner.evaluation import evaluate
+from flexpie.planner.evaluation import evaluate, plans_alone
 from flexpie.planner.explanation import memory_remark, reason_for
-from flexpie.planner.forced import single_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.objectives import best_for
 from flexpie.planner.occupation import Occupation, Occupations
@@ -77,7 +76,7 @@ def make_plan(
     aim = _aim(scheme, objective)
     model = default_cost_model(cluster) if cost_model is None else cost_model
     devices = range(len(cluster.devices))
-    alone = [evaluate(graph, cluster, single_segments(graph, len(devices), d), model) for d in devices]
+    alone = plans_alone(graph, cluster, model)
     best_alone = min(alone, key=lambda plan: plan.predicted_seconds)
     alone_fits = exceeding(cluster, memory_needs(graph, best_alone.segments, len(devices))) is None
     alone_simulation = simulate(graph, cluster, best_alone.segments, model)

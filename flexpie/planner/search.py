@@ -28,6 +28,8 @@ CLOSE = 0.75
 """Part of a known plan's cost that bounds must reach for closer ones to be worth working out."""
 MOST_TRANSITIONS = 100_000
 """Steps from state to state that the second sweep may take; the search is exact unless it needs more."""
+FAR_TRANSITIONS = 20_000
+"""The same where the bounds are not close: the search would not be exact with more either."""
 FALLBACK_STATES = 8
 """States per cut for the rest of the second sweep once it has taken so many steps."""
 BUDGET_STATES = 16
@@ -75,6 +77,7 @@ def search(
     """
     costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
     bounds = lower_bounds(table, costs)
+    first_costs, first_bounds = costs, bounds
     dive = Sweep(table, costs, bounds, Limits(fallback_states=1, fallback_steps=1))
     found, dropped = dive.run(), dive.dropped_seconds
     assert found is not None, "some candidate ends at every cut"
@@ -92,19 +95,17 @@ def search(
             bounds = lower_bounds(table, costs)
         if bounds.best() >= CLOSE * most or most_transitions > MOST_TRANSITIONS:
             bounds = LookAhead(table, costs, bounds, most).raised(most_transitions)
+        else:
+            most_transitions = min(most_transitions, FAR_TRANSITIONS)
         sweep = Sweep(table, costs, bounds, Limits(most, most_transitions, FALLBACK_STATES))
         found = min((found, sweep.run() or found), key=lambda way: way[0])
         bound, complete = min(found[0], sweep.dropped_seconds), table.complete
         table = whole
     if not complete and not table.growth.limited:
-        bound, complete = min(bound, _bound_with_longer(table, weight_prices)), True
+        cuts = range(len(table.cuts))
+        steps = [step_seconds(table, first_bounds.exchange, first_costs, position) for position in cuts]
+        bound, complete = min(bound, bound_with_longer(table, steps)), True
     return SearchResult(found[1], found[0], bound, complete)
-
-
-def _bound_with_longer(table: CostTable, weight_prices: Sequence[float] | None) -> float:
-    costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
-    exchange = lower_bounds(table, costs).exchange
-    return bound_with_longer(table, [step_seconds(table, exchange, costs, at) for at in range(len(table.cuts))])
 
 
 def search_fitting(

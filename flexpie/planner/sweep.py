@@ -9,7 +9,7 @@ import numpy as np
 
 from flexpie.core.plan import Segment
 from flexpie.planner.bounds import Bounds
-from flexpie.planner.boxes import Indices, Mask, distinct
+from flexpie.planner.boxes import Indices, Mask, distinct, unique
 from flexpie.planner.cost import Array
 from flexpie.planner.layouts import NOTHING
 from flexpie.planner.states import Limits, States, Steps
@@ -98,9 +98,9 @@ class Sweep:
             return states
         cut, serves = self.table.cuts[position], []
         for slot, number in enumerate(cut.kinds):
-            unique, where = np.unique(states.holdings[:, slot], return_inverse=True)
-            if len(unique) > 1:
-                serves.append((self.table.kinds[number].serves(unique, cut.asked_by_master[slot]), where))
+            holdings, where = unique(states.holdings[:, slot])
+            if len(holdings) > 1:
+                serves.append((self.table.kinds[number].serves(holdings, cut.asked_by_master[slot]), where))
         kept = np.zeros(0, dtype=np.int64)
         for start in range(0, len(states), _COMPARED):
             fresh = np.arange(start, min(start + _COMPARED, len(states)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
-from flexpie.planner.boxes import Indices, Mask, distinct, row_keys
+from flexpie.planner.boxes import Indices, Mask, distinct, row_keys, unique
 from flexpie.planner.candidates import Candidate
 from flexpie.planner.chains import Grown, Rows
 from flexpie.planner.cost import Array, CostModel
@@ -187,8 +187,8 @@ class CostTable:
     def alone_seconds(self, cut: int, slot: int, holdings: Indices, needs: Indices) -> Array:
         """Seconds of exchanges of one live tensor alone, [len(holdings), len(needs)]; needs may be `NOTHING`."""
         kind = self.kinds[self.cuts[cut].kinds[slot]]
-        unique_holdings, rows = np.unique(holdings, return_inverse=True)
-        unique_needs, columns = np.unique(needs, return_inverse=True)
+        unique_holdings, rows = unique(holdings)
+        unique_needs, columns = unique(needs)
         seconds = np.zeros((len(unique_holdings), len(unique_needs)))
         real = unique_needs != NOTHING
         if real.any() and len(unique_holdings):

@@ -5,8 +5,8 @@ import pytest
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Objective
 from flexpie.core.scheme import OUT_C
-from flexpie.planner.evaluation import evaluate
-from flexpie.planner.forced import forced_segments, single_segments
+from flexpie.planner.evaluation import evaluate, single_segments
+from flexpie.planner.forced import forced_segments
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.occupation import Occupations
 from flexpie.planner.physics import PhysicsCostModel

@@ -7,8 +7,7 @@ from flexpie.core.cluster import Topology
 from flexpie.core.plan import Segment
 from flexpie.core.rates import REFERENCE_RATES
 from flexpie.core.scheme import single
-from flexpie.planner.evaluation import evaluate
-from flexpie.planner.forced import single_segments
+from flexpie.planner.evaluation import evaluate, single_segments
 from flexpie.planner.occupation import Occupations
 from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.planning import make_plan
