@@ -55,8 +55,8 @@ def issue(
 ) -> None:
     """Issue a certificate for a device or a user, in a folder that --tls-dir takes.
 
-    A client may ask models and look at them; an operator may load and unload them, too. Masters and workers need
-    --address: whoever connects compares it with the address that it called.
+    A client may ask models and look at them; an operator may load and unload them, too. Workers need --address, and
+    a master that is reached from other machines: whoever connects compares it with the address that it called.
     """
     from flexpie.security.authority import issue as issue_certificate
 

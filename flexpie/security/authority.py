@@ -36,7 +36,7 @@ BACKDATED = timedelta(days=1)
 LOCAL = ("localhost", "127.0.0.1")
 """How clients on the master's own machine call it."""
 SERVERS = frozenset({Role.MASTER, Role.WORKER})
-"""Roles that others connect to, and that need addresses therefore."""
+"""Roles that others connect to."""
 
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
@@ -106,9 +106,9 @@ def issue(
 def _check(role: Role, name: str, addresses: Sequence[str]) -> None:
     if not _NAME.fullmatch(name):
         raise _wrong(f"{name[:80]!r} is no name for a certificate.", "Use 1 to 63 letters, digits, dots and hyphens.")
-    if role in SERVERS and not addresses:
+    if role is Role.WORKER and not addresses:
         raise _wrong(
-            f"A certificate for a {role.value} needs the addresses that others reach it at.",
+            "A certificate for a worker needs the addresses that others reach it at.",
             "Give them with --address, such as --address 192.168.1.11 or --address pi-1.local.",
         )
     if role not in SERVERS and addresses:

@@ -47,7 +47,7 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path) -> None:
     assert "flexpie certs init" in run("issue", "client", "--dir", str(tmp_path), expected=3)
     run("init", *folder)
     assert "exists already" in run("init", *folder, expected=3)
-    assert "--address" in run("issue", "master", *folder, expected=3)
+    assert "--address" in run("issue", "worker", *folder, expected=3)
 
 
 @click.command()

@@ -38,6 +38,11 @@ def test_a_certificate_tells_name_role_addresses_and_end(authority: Path) -> Non
     assert read_certificate(authority / CA_FILE).is_authority
 
 
+def test_a_master_is_always_reached_on_its_own_machine(authority: Path) -> None:
+    folder = issue(authority, Role.MASTER, "m")
+    assert read_certificate(folder / CERTIFICATE_FILE).addresses == ("localhost", "127.0.0.1")
+
+
 def test_keys_are_for_their_owner_alone(authority: Path) -> None:
     folder = issue(authority, Role.CLIENT, "anna")
     for key in (authority / "ca.key", folder / KEY_FILE):
