@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from flexpie.planner.estimator.exchanges import MeasuredExchanges
     from flexpie.planner.estimator.training import Evaluation, Measured
 
+LONG_SECONDS = 1e-4
+"""Of layers that make up most of the time; the clock of onnxruntime's profiler counts whole microseconds."""
+WELL_MEASURED = 5
+"""Launches in which the same part of a layer was measured."""
+
 traces_argument = click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 
@@ -169,9 +174,10 @@ def compute_summary(evaluation: Evaluation) -> dict[str, Any]:
     """Relative errors of the i-Estimator as one JSON object."""
     import numpy as np
 
-    from flexpie.planner.estimator.training import repeated_errors
+    from flexpie.planner.estimator.training import once, repeated_errors
 
     measured = evaluation.measured
+    long = measured.seconds >= LONG_SECONDS
 
     def by(labels: Any) -> dict[str, Any]:
         return {
@@ -184,7 +190,10 @@ def compute_summary(evaluation: Evaluation) -> dict[str, Any]:
         "samples": len(measured),
         "configurations": len(np.unique(measured.configurations)),
         "grouped": _errors(measured.seconds, evaluation.by_configuration),
+        "well_measured": _errors(*once(measured, evaluation.by_configuration, WELL_MEASURED)),
+        "well_measured_long": _errors(*once(measured.only(long), evaluation.by_configuration[long], WELL_MEASURED)),
         "leave_one_device_out": _errors(measured.seconds, evaluation.by_device),
+        "leave_one_device_out_long": _errors(measured.seconds[long], evaluation.by_device[long]),
         "whole_devices": _errors(*evaluation.launches()),
         "repeated_measurements": dataclasses.asdict(repeated_errors(measured)),
         "by_operator": by(measured.op_types),
@@ -222,7 +231,10 @@ def _print_evaluation(summary: dict[str, Any]) -> None:
 
     titles = {
         "grouped": "not seen (grouped by configuration)",
+        "well_measured": f"those measured {WELL_MEASURED} times, each once",
+        "well_measured_long": "of these, 100 µs and more",
         "leave_one_device_out": "on a device not seen",
+        "leave_one_device_out_long": "of these, 100 µs and more",
         "whole_devices": "all that a device computes, not seen",
         "repeated_measurements": "the same, measured again",
         "physics": "physics alone",

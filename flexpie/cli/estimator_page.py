@@ -19,7 +19,10 @@ table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border
 td:first-child,th:first-child{text-align:left}img{max-width:100%}"""
 _TITLES = {
     "grouped": "Not seen, grouped by configuration",
+    "well_measured": "Those measured several times, each once",
+    "well_measured_long": "Of these, 100 µs and more",
     "leave_one_device_out": "On a device that was not seen",
+    "leave_one_device_out_long": "Of these, 100 µs and more",
     "whole_devices": "All that a device computes",
     "repeated_measurements": "The same, measured again",
     "physics": "Physics alone",

@@ -52,6 +52,11 @@ class Work(NamedTuple):
     read_by: str = ""
     """Type of the first operator that reads its first output; empty where only the reply does. The engine runs some
     pairs as one, or lays out data anew between them."""
+    enters: bool = False
+    """Whether the layer reads what enters its segment: caches are cold then, and a Reshape copies. What asks without
+    knowing where segments begin leaves it out."""
+    leaves: bool = False
+    """Whether the layer yields what leaves its segment, into memory that nobody has touched."""
 
 
 LayerWork = tuple[Work, ...]
@@ -106,6 +111,13 @@ class CostModel(Protocol):
 def layer_work(graph: LayerGraph, layer: Layer, parts: Sequence[OperatorPart]) -> LayerWork:
     """The work of a layer's parts, which come last operator first, as `Footprint.extend` returns them."""
     return tuple(work_of(graph, part, part.operator is not layer.operators[0]) for part in reversed(parts))
+
+
+def placed(works: LayerWork, enters: bool, leaves: bool) -> LayerWork:
+    """The same at a border of its segment."""
+    if not (enters or leaves):
+        return works
+    return tuple(work._replace(enters=enters, leaves=leaves) for work in works)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.footprint import Footprint, owned_at_end
-from flexpie.core.graph import LayerGraph
+from flexpie.core.graph import Layer, LayerGraph
 from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.routes import relayed_ways
 from flexpie.core.scheme import REPLICATED, single
-from flexpie.planner.cost import Array, CostModel, LayerWork, layer_work
+from flexpie.planner.cost import Array, CostModel, LayerWork, layer_work, placed
 from flexpie.planner.walk import Walk
 
 
@@ -94,15 +94,28 @@ def _compute_seconds(model: CostModel, works: Sequence[Sequence[Sequence[LayerWo
     ]
 
 
-def segment_works(graph: LayerGraph, segment: Segment, footprint: Footprint) -> list[LayerWork]:
-    """What a device does for each layer of a segment that it has a part of, in running order."""
+def segment_works(
+    graph: LayerGraph, segment: Segment, footprint: Footprint, *, borders: bool = False
+) -> list[LayerWork]:
+    """What a device does for each layer of a segment that it has a part of, in running order.
+
+    With `borders` the works tell which of them are at a border of the segment. The search does not know that, so what
+    is compared with its costs goes without.
+    """
     parts = {part.operator.name: part for part in footprint.parts}
     found = []
     for layer in graph.layers[segment.first : segment.stop]:
         own = [parts[operator.name] for operator in reversed(layer.operators) if operator.name in parts]
         if own:
-            found.append(layer_work(graph, layer, own))
+            works = layer_work(graph, layer, own)
+            found.append(placed(works, *_borders(graph, layer, segment)) if borders else works)
     return found
+
+
+def _borders(graph: LayerGraph, layer: Layer, segment: Segment) -> tuple[bool, bool]:
+    """Whether a layer of a segment reads what enters it, and whether it yields what leaves it."""
+    enters = any(graph.producer.get(name, -1) < segment.first for name in layer.consumed if name not in graph.weights)
+    return enters, any(graph.last_use(name) >= segment.stop for name in layer.produced)
 
 
 def merged(segments: Sequence[Segment]) -> tuple[Segment, ...]:

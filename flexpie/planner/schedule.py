@@ -97,7 +97,7 @@ def outline(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment]) ->
         writer.exchange(visit.copies)
         for device, footprint in enumerate(visit.footprints):
             if footprint.parts:
-                works = segment_works(graph, visit.segment, footprint)
+                works = segment_works(graph, visit.segment, footprint, borders=True)
                 writer.steps[device].append(Part(number, tuple(works)))
     writer.exchange(walk.gather_copies())
     writer.start_silent_devices()

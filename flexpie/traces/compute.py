@@ -37,11 +37,15 @@ from flexpie.worker.engine import OnnxRuntimeEngine, Port, ProfiledSession, Sess
 
 Array = npt.NDArray[np.float64]
 
-ROUNDS = 16
-"""Runs of each segment that are timed."""
-QUIET_ROUNDS = 8
-"""Of these, those that count where a companion tells which were the least disturbed."""
-WARM_ROUNDS = 1
+LEAST_ROUNDS, MOST_ROUNDS = 6, 20
+"""Runs of each segment that are timed: the more the shorter they are, since the clock of short nodes is coarse."""
+LAUNCH_SECONDS = 0.2
+"""What the timed runs of a launch may take together, if that does not mean too few of them. Launches differ more than
+the runs of one do: time is better spent on many."""
+QUIET_PART = 2
+"""One of so many runs counts where a companion tells which were the least disturbed."""
+WARM_ROUNDS = 2
+"""Runs in front of them, of which the first one takes memory for the first time."""
 _DRAWN = ((IN_H, 25), (IN_W, 15), (OUT_C, 25), (GRID_2D, 20), (REPLICATED, 5))
 _SINGLE_WEIGHT = 10
 
@@ -224,16 +228,17 @@ class Launch:
     """Of the device in the plan."""
 
 
-def measure(launch: Launch, device: MeasuredDevice, rounds: int = ROUNDS) -> list[ComputeSample]:
+def measure(launch: Launch, device: MeasuredDevice, rounds: int | None = None) -> list[ComputeSample]:
     """Samples of all that a launch's device does, run here.
 
-    Segments that the engine refuses with random inputs are left out.
+    Segments that the engine refuses with random inputs are left out. Without `rounds`, there are as many as fit
+    `LAUNCH_SECONDS`.
     """
     with tempfile.TemporaryDirectory(prefix="flexpie-", dir=_scratch()) as scratch:
         running = _load(launch, device.threads, Path(scratch))
         with device.throttled:
-            running = _run(running, rounds, device.companion)
-        quiet = list(range(rounds)) if device.companion is None else device.companion.quiet(QUIET_ROUNDS)
+            running, rounds = _run(running, rounds, device.companion)
+        quiet = list(range(rounds)) if device.companion is None else device.companion.quiet(rounds // QUIET_PART)
         rates = device.rates_now(quiet)
         return [sample for item in running for sample in _samples(item, device, rates, quiet)]
 
@@ -287,10 +292,21 @@ def _random(port: Port, rng: np.random.Generator) -> npt.NDArray[np.generic]:
     return rng.integers(0, 2, shape).astype(dtype)  # fits tokens and masks alike
 
 
-def _run(running: list[_Running], rounds: int, companion: Companion | None) -> list[_Running]:
-    """Run all in turn; returns those that work. Inputs are copied first: assembled ones are in the caches, too."""
+def rounds_in(seconds: float) -> int:
+    """How many runs of so many seconds are timed."""
+    return max(LEAST_ROUNDS, min(MOST_ROUNDS, round(LAUNCH_SECONDS / max(seconds, 1e-6))))
+
+
+def _run(running: list[_Running], rounds: int | None, companion: Companion | None) -> tuple[list[_Running], int]:
+    """Run all in turn; returns those that work, and how often they were timed.
+
+    Inputs are copied first: assembled ones are in the caches, too.
+    """
+    start = 0.0
     for _ in range(WARM_ROUNDS):
+        start = time.perf_counter()
         running = [item for item in running if _works(item)]
+    rounds = rounds or rounds_in(time.perf_counter() - start)
     if companion is not None:
         companion.reset()
         companion.run()
@@ -299,7 +315,7 @@ def _run(running: list[_Running], rounds: int, companion: Companion | None) -> l
             item.session.run([feed.copy() for feed in item.feeds])
         if companion is not None:
             companion.run()
-    return running
+    return running, rounds
 
 
 def _works(item: _Running) -> bool:
@@ -330,19 +346,27 @@ def _samples(item: _Running, device: MeasuredDevice, rates: DeviceRates, rounds:
 def expected_seconds(seconds: Array, cpu_share: float, period_seconds: float) -> tuple[float, Array]:
     """What a node takes on a device on average, from single runs; and the same by run, for their spread.
 
-    A quota lets a device run for its share of each period and stops it for the rest. A node that is short against that
-    is rarely stopped, and then reads several times too long: the runs without a stop tell what it computes, and that
-    over the share is what it takes on average. A node that is stopped nearly every time takes what it takes.
+    Of a whole core's runs the middle half counts. A quota lets a device run for its share of each period and stops it
+    for the rest. A node that is short against that is rarely stopped, and then reads several times too long: the runs
+    without a stop tell what it computes, and that over the share is what it takes on average. A node that is stopped
+    nearly every time takes what it takes.
     """
     if cpu_share >= 1:
-        return float(np.median(seconds)), seconds
+        return middle(seconds), seconds
     stop_seconds = (1 - cpu_share) * period_seconds
     free = seconds < seconds.min() + stop_seconds / 2
     enough = max(3, len(seconds) // 4)
     if free.sum() < enough or seconds.min() > cpu_share * period_seconds:
         return float(np.mean(seconds)), seconds
-    typical = float(np.median(seconds[free]))
+    typical = middle(seconds[free])
     return typical / cpu_share, np.where(free, seconds, typical) / cpu_share
+
+
+def middle(seconds: Array) -> float:
+    """The mean of the middle half: as robust as the median, and finer than the profiler's clock, which counts whole
+    microseconds."""
+    cut = min(-(-len(seconds) // 4), (len(seconds) - 1) // 2)
+    return float(np.sort(seconds)[cut : len(seconds) - cut].mean())
 
 
 def _sample(

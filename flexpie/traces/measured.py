@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.planner.cost import placed
 from flexpie.planner.estimator.exchanges import MeasuredExchanges, measured_exchanges
 from flexpie.planner.estimator.features import describe
 from flexpie.planner.estimator.training import Measured
@@ -24,6 +25,10 @@ _SPEEDS = (
 """Columns, in the order of `flexpie.planner.estimator.features.speeds_of`."""
 
 
+_ENTERING, _LEAVING = ("first", "only"), ("last", "only")
+"""Positions of layers that read what enters their segment, and of those that yield what leaves it."""
+
+
 def measured_layers(traces: Traces[ComputeSample]) -> Measured:
     """The layers of compute traces; what happens at the borders of segments is left out.
 
@@ -31,11 +36,14 @@ def measured_layers(traces: Traces[ComputeSample]) -> Measured:
     """
     columns = traces.columns
     layers = np.flatnonzero(columns["place"] == "layer")
-    texts, of = np.unique(columns["work"][layers].astype(str), return_inverse=True)
+    asked = list(zip(columns["work"][layers].tolist(), columns["position"][layers].tolist(), strict=True))
+    distinct = {key: number for number, key in enumerate(dict.fromkeys(asked))}
     try:
-        works = [work_from_text(text) for text in texts]
+        parsed = {text: work_from_text(text) for text in dict.fromkeys(text for text, _ in distinct)}
     except ValueError as error:
         raise _invalid(error) from None
+    works = [placed(parsed[text], place in _ENTERING, place in _LEAVING) for text, place in distinct]
+    of = np.array([distinct[key] for key in asked], dtype=np.int64)
     return Measured(
         described=describe(works)[of],
         op_types=columns["op_type"][layers],

@@ -47,7 +47,7 @@ class ComputeSample:
     work: str
     """The part of the layer, as `flexpie.traces.works` writes it."""
     seconds: float
-    """Typical of all repeats."""
+    """Typical of all repeats: the mean of their middle half."""
     seconds_p10: float
     seconds_p90: float
     repeats: int

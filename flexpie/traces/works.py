@@ -12,9 +12,16 @@ PLACES = ("layer", "enter", "leave")
 """What a compute sample is of: a layer, or what happens to a tensor at a segment's border."""
 
 
+_PLACELESS = Work._fields.index("enters")
+"""Fields in front of those that say where the layer stands."""
+
+
 def work_text(works: LayerWork) -> str:
-    """JSON: a list of the layer's operators, each a list of the fields of `Work` in their order."""
-    return json.dumps(works, separators=(",", ":"))
+    """JSON: a list of the layer's operators, each a list of the fields of `Work` in their order.
+
+    Where the layer stands in its segment is not part of it.
+    """
+    return json.dumps([work[:_PLACELESS] for work in works], separators=(",", ":"))
 
 
 def work_from_text(text: str) -> LayerWork:

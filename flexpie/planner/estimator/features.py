@@ -41,7 +41,7 @@ WORK_FEATURES = (
     "op_type", "flops", "bytes_read", "bytes_written", "weight_bytes", "batch", "in_channels", "in_rows", "in_columns",
     "out_channels", "out_rows", "out_columns", "kernel_rows", "kernel_columns", "stride", "depthwise", "group_channels",
     "in_block_rest", "out_block_rest", "inner", "rank", "item_bytes", "integer", "linked", "linked_add", "linked_apart",
-    "linked_bytes", "last_op_type", "fed_by", "read_by", "cut_channels", "cut_rows", "cut_columns",
+    "linked_bytes", "last_op_type", "fed_by", "read_by", "cut_channels", "cut_rows", "cut_columns", "enters", "leaves",
 )  # fmt: skip
 """Columns of a part's description. Amounts and lengths are given as they are; trees do not mind."""
 
@@ -59,8 +59,8 @@ its speed, its rates over that of dense convolutions. All are logarithms but the
 CATEGORICAL = ("op_type", "last_op_type", "fed_by", "read_by")
 """Those of them that are numbers without an order."""
 
-_BLOCK = 8
-"""Channels that onnxruntime lays out side by side."""
+_BLOCK = 16
+"""Channels that onnxruntime lays out side by side where vectors are wide; elsewhere half as many."""
 
 
 def describe(works: Sequence[LayerWork]) -> Array:
@@ -126,6 +126,8 @@ def _row(works: LayerWork) -> tuple[float, ...]:
         cut[1],
         cut[2],
         cut[3],
+        main.enters,
+        main.leaves,
         *_amounts(works, main, depthwise),
     )
 

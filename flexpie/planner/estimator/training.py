@@ -10,18 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from flexpie.planner.cost import Array
-from flexpie.planner.estimator.features import CATEGORICAL, FEATURES, base_seconds, tree_features
+from flexpie.planner.estimator.features import CATEGORICAL, FEATURES, WORK_FEATURES, base_seconds, tree_features
 from flexpie.planner.estimator.trees import Trees
 
 Labels = npt.NDArray[np.object_]
 Mask = npt.NDArray[np.bool_]
 
+_BORDERS = [WORK_FEATURES.index("enters"), WORK_FEATURES.index("leaves")]
+
 FOLDS = 5
-TREES = 250
+TREES = 300
 PARAMETERS = {
     "objective": "regression_l1",
-    "learning_rate": 0.1,
-    "num_leaves": 31,
+    "learning_rate": 0.08,
+    "num_leaves": 63,
     "min_data_in_leaf": 20,
     "feature_fraction": 0.8,
     "bagging_fraction": 0.8,
@@ -160,6 +162,24 @@ def repeated_errors(measured: Measured) -> Errors:
             for row in rows:
                 others[row] = np.median(relative[rows[rows != row]])
     return errors(relative, others)
+
+
+def once(measured: Measured, predicted: Array, least_repeats: int = 1) -> tuple[Array, Array]:
+    """Measured and predicted seconds of each configuration on each device, at each place in a segment: medians of all
+    its rows, of which there must be so many.
+
+    A single measurement is off by more than a prediction; of several, the median is not.
+    """
+    borders = measured.described[:, _BORDERS]
+    keys = zip(measured.devices.tolist(), measured.configurations.tolist(), map(tuple, borders.tolist()), strict=True)
+    groups: dict[object, list[int]] = {}
+    for row, key in enumerate(keys):
+        groups.setdefault(key, []).append(row)
+    chosen = [rows for rows in groups.values() if len(rows) >= least_repeats]
+    return (
+        np.array([np.median(measured.seconds[rows]) for rows in chosen]),
+        np.array([np.median(predicted[rows]) for rows in chosen]),
+    )
 
 
 @dataclass(frozen=True)

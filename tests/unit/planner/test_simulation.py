@@ -16,6 +16,7 @@ from flexpie.core.scheme import IN_H, OUT_C, Scheme, single
 from flexpie.planner.cost import Array, LayerWork, MessageCosts
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.physics import PhysicsCostModel
+from flexpie.planner.schedule import Part, outline
 from flexpie.planner.simulation import simulate
 from flexpie.planner.timeline import Activity, DeviceTime
 from tests.unit.planner.graphs import GraphWriter, cluster_of, conv_chain, residual_net
@@ -66,6 +67,14 @@ def relus(count: int) -> LayerGraph:
 
 def alone(first: int, stop: int, device: int, devices: int = 2) -> Segment:
     return Segment(first, stop, single(device), tuple(float(index == device) for index in range(devices)))
+
+
+def test_layers_at_the_borders_of_a_segment_are_told_apart() -> None:
+    graph, cluster = relus(4), cluster_of(1)
+    outlined = outline(graph, cluster, [alone(0, 3, 0, 1), alone(3, 4, 0, 1)])
+    parts = [step for step in outlined.devices[0] if isinstance(step, Part)]
+    found = [[(works[0].enters, works[0].leaves) for works in part.works] for part in parts]
+    assert found == [[(True, False), (False, False), (False, True)], [(True, True)]]
 
 
 def test_one_device_after_the_other() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flexpie.planner.cost import Work
+from flexpie.planner.cost import Work, placed
 from flexpie.traces.works import configuration_of, work_from_text, work_text
 
 CONV = Work("Conv", 100, 200, 50, 20, ((1, 3, 8, 8), (4, 3, 3, 3)), ((1, 4, 8, 8),), (3, 3), (1, 1), 1, False)
@@ -13,6 +13,10 @@ RELU = Work("Relu", 10, 50, 50, 0, ((1, 4, 8, 8), None), ((1, 4, 8, 8),), linked
 
 def test_a_work_is_read_as_it_was_written() -> None:
     assert work_from_text(work_text((CONV, RELU))) == (CONV, RELU)
+
+
+def test_where_a_layer_stands_is_not_in_the_text() -> None:
+    assert work_text(placed((CONV, RELU), enters=True, leaves=True)) == work_text((CONV, RELU))
 
 
 @pytest.mark.parametrize("text", ["3", "[3]", '[["Conv",1]]', "nonsense", "[" * 5000 + "]" * 5000])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexpie.core.rates import REFERENCE_RATES
-from flexpie.planner.cost import LayerWork, Work
+from flexpie.planner.cost import LayerWork, Work, placed
 from flexpie.planner.estimator.features import (
     FEATURES,
     OP_TYPES,
@@ -99,3 +99,11 @@ def test_each_row_may_have_speeds_of_its_own() -> None:
     both = np.stack((SPEEDS, other))
     assert base_seconds(rows, both)[1] == base_seconds(rows[1:], other)[0]
     assert (tree_features(rows, both)[0] == tree_features(rows[:1], SPEEDS)[0]).all()
+
+
+def test_borders_of_a_segment_are_features() -> None:
+    work = convolution(20, 7, 5)
+    assert placed(work, enters=False, leaves=False) == work
+    found = described(placed(work, enters=True, leaves=False))
+    assert (found["enters"], found["leaves"]) == (1, 0)
+    assert described(work) == {**found, "enters": 0}

@@ -14,6 +14,7 @@ from flexpie.planner.estimator.training import (
     errors,
     evaluate,
     fold_of,
+    once,
     predict,
     repeated_errors,
     train,
@@ -96,3 +97,11 @@ def test_repeated_measurements_tell_what_nobody_can_predict() -> None:
 def test_training_again_gives_the_same_trees() -> None:
     rows = measured(launches=1)
     assert (predict(quick(rows), rows) == predict(quick(rows), rows)).all()
+
+
+def test_each_configuration_counts_once() -> None:
+    rows = measured(launches=3, noise=0.0)
+    seconds, predicted = once(rows, rows.seconds * 1.1, least_repeats=3)
+    assert 0 < len(seconds) <= len(rows) / 3
+    assert predicted == pytest.approx(seconds * 1.1)
+    assert len(once(rows, rows.seconds, least_repeats=len(rows) + 1)[0]) == 0
