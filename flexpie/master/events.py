@@ -268,8 +268,8 @@ class PauseEnded:
 class CalmReturned:
     """Some time has passed since deployments were lost."""
 
-    disturbance: int
-    """Which loss it was: only the last one counts."""
+    loss: int
+    """Which one it was: only the last one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +387,7 @@ class ScheduleSettling:
 class ScheduleCalm:
     """Say `CalmReturned` after a pause."""
 
-    disturbance: int
+    loss: int
     seconds: float
 
 

@@ -365,8 +365,8 @@ class Master:
                 return self._spawn(self._probe(device))
             case ScheduleSettling(device, connection, seconds):
                 self._later(seconds, DeviceSettled(device, connection))
-            case ScheduleCalm(disturbance, seconds):
-                self._later(seconds, CalmReturned(disturbance))
+            case ScheduleCalm(loss, seconds):
+                self._later(seconds, CalmReturned(loss))
             case ScheduleLinkCheck(link, seconds):
                 return self._spawn(self._check_link(link, seconds))
             case ScheduleRetry(model, seconds, profile):

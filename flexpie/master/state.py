@@ -57,7 +57,6 @@ from flexpie.master.events import (
     RequestId,
     ResumeFailed,
     RetryDue,
-    ScheduleCalm,
     ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
@@ -71,9 +70,9 @@ from flexpie.master.events import (
 )
 from flexpie.master.link_health import LinkHealth
 from flexpie.master.membership import Membership
-from flexpie.master.preparation import Preparation
 from flexpie.master.records import DeviceState, ModelRecord, ModelState, ProfileRecord
 from flexpie.master.reruns import Reruns
+from flexpie.master.standby_keeper import StandbyKeeper
 from flexpie.master.standbys import reserved_by
 from flexpie.wire.framing import Failure
 
@@ -84,9 +83,6 @@ MAX_ATTEMPTS = 8
 LONGEST_PAUSE_SECONDS = 15.0
 """How often a deployment that failed for a passing reason is tried again, and after which pauses: half a second, and
 then twice as long each time. Together a minute: as long as workers keep what a master that crashed left on them."""
-
-CALM_SECONDS = 2.0
-"""After a loss, before the next one is prepared for."""
 
 
 class MasterState:
@@ -106,15 +102,12 @@ class MasterState:
         self.requests_failed = 0
         self.stopping = False
         self._token = token
-        self._standby = standby
-        self._preparing: Preparation | None = None
-        self._calm = True
-        self._disturbances = 0
+        self._keeper = StandbyKeeper(self, enabled=standby)
         self._deployments_made = 0
         self._out: list[Instruction] = []
 
-    @property
-    def _profiles(self) -> Iterator[ProfileRecord]:
+    def profiles(self) -> Iterator[ProfileRecord]:
+        """Of all models."""
         return (profile for model in self.models.values() for profile in model.profiles)
 
     def handle(self, *events: Event) -> list[Instruction]:
@@ -123,6 +116,10 @@ class MasterState:
             self._apply(event)
         instructions, self._out = self._out, []
         return instructions
+
+    def say(self, instruction: Instruction) -> None:
+        """Have something done, behind what was said before."""
+        self._out.append(instruction)
 
     def _apply(self, event: Event) -> None:
         if isinstance(event, DeviceEvent):
@@ -139,8 +136,9 @@ class MasterState:
                     self._disturb(request, deployment, failure)
                 case PauseEnded(deployment):
                     self._end_pause(deployment)
-                case CalmReturned(disturbance):
-                    self._end_disturbance(disturbance)
+                case CalmReturned(loss):
+                    self._keeper.calm_returned(loss)
+                    self._reconsider()
                 case RequestEnded(request, succeeded):
                     self._end(request, succeeded)
                 case ShutdownRequested():
@@ -187,16 +185,15 @@ class MasterState:
 
     def _end_deployments(self, broken: Callable[[DeploymentRecord], bool], failure: Failure | None) -> None:
         """End all deployments that are broken, and go on with what was prepared for that."""
-        self._wait_for_calm()
-        if self._preparing and broken(self._preparing.record):
-            self._stop_preparing()
-        for profile in self._profiles:
+        self._keeper.wait_for_calm()
+        self._keeper.stop(broken)
+        for profile in self.profiles():
             for standby in profile.standbys.drop(broken):
-                self._retire(standby)
+                self.retire(standby)
             if profile.serving and broken(profile.serving):
                 if failure:
                     self._run_again(profile.serving, profile.serving.requests, failure)
-                self._retire(profile.serving)
+                self.retire(profile.serving)
                 profile.serving = profile.standbys.take()
                 if profile.serving:
                     self._out.append(PromoteStandby(profile.serving.id))
@@ -206,7 +203,7 @@ class MasterState:
             if failure and broken(deployment):
                 self._run_again(deployment, deployment.requests, failure)
                 if deployment.id in self.retiring:
-                    self._retire(deployment)
+                    self.retire(deployment)
 
     def _connect(self, device: DeviceName, settling_seconds: float) -> None:
         if settling_seconds:
@@ -241,7 +238,7 @@ class MasterState:
             self._out.append(Probe(device))
 
     def _membership_changed(self) -> None:
-        for profile in self._profiles:
+        for profile in self.profiles():
             profile.retrying, profile.attempts = False, 0
             profile.standbys.settled.clear()
             profile.replan = None
@@ -277,9 +274,9 @@ class MasterState:
             profile.was_ready, profile.retrying, profile.failure = False, False, None
             self._fail_all(profile.waiting, refusals.unloaded(name))
             self._abandon(profile)
-            self._drop_standbys(profile)
+            self._keeper.drop(profile)
             if profile.serving:
-                self._retire(profile.serving)
+                self.retire(profile.serving)
                 profile.serving = None
         self._out.append(ForgetModel(name))
         if not model.kept:
@@ -292,8 +289,9 @@ class MasterState:
     # --------------------------------------------------------------------------------------- deployments
 
     def _apply_to_deployments(self, event: DeploymentEvent) -> None:
-        if self._preparing and self._preparing.record.id == event.deployment:
-            self._apply_to_preparation(self._preparing, event)
+        if self._keeper.take(event):
+            if isinstance(event, DeploymentReady | DeploymentFailed):
+                self._reconsider()
             return
         if isinstance(event, ReplanWanted):
             self._replan(event)
@@ -319,7 +317,7 @@ class MasterState:
 
     def server_of(self, deployment: DeploymentId) -> ProfileRecord | None:
         """The profile that a deployment serves."""
-        return next((item for item in self._profiles if item.serving and item.serving.id == deployment), None)
+        return next((item for item in self.profiles() if item.serving and item.serving.id == deployment), None)
 
     def _replan(self, event: ReplanWanted) -> None:
         profile = self.server_of(event.deployment)
@@ -328,7 +326,7 @@ class MasterState:
             self._reconsider()
 
     def _builder_of(self, deployment: DeploymentId) -> ProfileRecord | None:
-        for profile in self._profiles:
+        for profile in self.profiles():
             if profile.building and profile.building.id == deployment:
                 return profile
         return None
@@ -338,7 +336,7 @@ class MasterState:
         profile.failure, profile.failed_on, profile.attempts, profile.was_ready = None, None, 0, True
         profile.standbys.settled.clear()
         if before:
-            self._retire(before)
+            self.retire(before)
 
     def _give_up(self, profile: ProfileRecord, deployment: DeploymentRecord, failure: Failure) -> None:
         profile.building, profile.failure = None, failure
@@ -360,9 +358,9 @@ class MasterState:
         # The plan fits the devices, so what a worker has no room for is in the way of something else: perhaps only
         # what another master left there. Who waits for an upload is told at once.
         in_the_way = failure.code is ErrorCode.OUT_OF_MEMORY and deployment.stage == "build"
-        if in_the_way and any(other.standbys.ready for other in self._profiles):
-            for other in self._profiles:  # a standby is worth less than a plan that serves
-                self._drop_standbys(other)
+        if in_the_way and any(other.standbys.ready for other in self.profiles()):
+            for other in self.profiles():  # a standby is worth less than a plan that serves
+                self._keeper.drop(other)
             return True
         patient = profile.serving is None and (profile.model.kept or profile.was_ready)
         return failure.code in PASSING or (in_the_way and patient)
@@ -372,7 +370,7 @@ class MasterState:
             self._out.append(AbandonDeployment(profile.building.id))
             profile.building = None
 
-    def _retire(self, deployment: DeploymentRecord) -> None:
+    def retire(self, deployment: DeploymentRecord) -> None:
         """Remove a deployment, after its last request."""
         if deployment.requests:
             self.retiring[deployment.id] = deployment
@@ -384,19 +382,19 @@ class MasterState:
 
     def _reconsider(self) -> None:
         """Start what is to be started now, and end what waits in vain."""
-        if not self.stopping and not any(profile.building for profile in self._profiles):
+        if not self.stopping and not any(profile.building for profile in self.profiles()):
             candidates = [
-                profile for profile in self._profiles if readiness.wants_deployment(profile, self.members, self.links)
+                profile for profile in self.profiles() if readiness.wants_deployment(profile, self.members, self.links)
             ]
             candidates.sort(key=lambda profile: profile.serving is not None)  # first those that do not work at all
             for profile in candidates:
                 if self._may_start(profile):
-                    self._stop_preparing()
+                    self._keeper.stop()
                     self._start(profile)
                     break
             else:
-                self._prepare()
-        for profile in self._profiles:
+                self._keeper.prepare()
+        for profile in self.profiles():
             self._flush(profile)
 
     def _may_start(self, profile: ProfileRecord) -> bool:
@@ -409,14 +407,15 @@ class MasterState:
         profile.resumable = None
         return bool(connected)
 
-    def _new_identity(self) -> DeploymentId:
+    def new_identity(self) -> DeploymentId:
+        """For a deployment: no two runs of a master share one."""
         self._deployments_made += 1
         return f"{self._token}-{self._deployments_made}" if self._token else str(self._deployments_made)
 
     def _start(self, profile: ProfileRecord) -> None:
         resumable, profile.resumable = profile.resumable, None
-        identity = resumable.deployment if resumable else self._new_identity()
-        reserved = reserved_by(other.serving for other in self._profiles if other is not profile and other.serving)
+        identity = resumable.deployment if resumable else self.new_identity()
+        reserved = reserved_by(other.serving for other in self.profiles() if other is not profile and other.serving)
         missing = frozenset(link for link in self.links.missing if set(link) <= set(self.members.connected))
         devices = resumable.devices if resumable else self.members.connected
         profile.building = DeploymentRecord(identity, devices, missing)
@@ -429,82 +428,6 @@ class MasterState:
                 identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing, only, remark
             )
         )
-
-    # ------------------------------------------------------------------------------------------ standbys
-
-    def _prepare(self, *, pushed_only: tuple[ProfileRecord, DeviceName] | None = None) -> None:
-        """Begin with the next standby, if one is missing and nothing else is to be done."""
-        if not self._standby or self._preparing or not self._calm or not self.members.settled:
-            return
-        connected = self.members.connected
-        candidates = (
-            (profile, profile.standbys.next_to_prepare(profile.serving, connected)) for profile in self._profiles
-        )
-        profile, lost = pushed_only or next(((found, name) for found, name in candidates if name), (None, None))
-        if profile is None or lost is None:
-            return
-        if (stale := profile.standbys.ready.pop(lost, None)) is not None:
-            self._retire(stale)
-        devices = tuple(name for name in connected if name != lost)
-        missing = frozenset(link for link in self.links.missing if set(link) <= set(devices))
-        record = DeploymentRecord(self._new_identity(), devices, missing)
-        self._preparing = Preparation(lost, profile, record, pushed_only is not None)
-        serving = [other.serving for other in self._profiles if other.serving]
-        if pushed_only:  # planned as it will be when the device is lost: its place is free, and that of standbys
-            beside = [running for running in serving if running is not profile.serving]
-        else:
-            beside = serving + [standby for other in self._profiles for standby in other.standbys.ready.values()]
-        self._out.append(
-            StartDeployment(record.id, profile.model.entry, devices, reserved_by(beside), profile.index, (), missing,
-                            standby=True, pushed_only=pushed_only is not None)
-        )  # fmt: skip
-
-    def _apply_to_preparation(self, preparing: Preparation, event: DeploymentEvent) -> None:
-        record, standbys = preparing.record, preparing.profile.standbys
-        match event:
-            case StageReached(_, stage):
-                record.stage = stage
-                return
-            case DeploymentPlanned(_, plan):
-                record.plan = plan
-                return
-            case DeploymentReady(_, resident_bytes, pushed_bytes):
-                record.resident_bytes, record.pushed_bytes = resident_bytes, pushed_bytes
-                self._preparing = None
-                if preparing.pushed_only:
-                    standbys.settled.add(preparing.lost)
-                else:
-                    standbys.ready[preparing.lost] = record
-            case DeploymentFailed(_, failure):
-                self._preparing = None
-                if failure.code is ErrorCode.OUT_OF_MEMORY and not preparing.pushed_only:
-                    self._prepare(pushed_only=(preparing.profile, preparing.lost))
-                else:
-                    standbys.settled.add(preparing.lost)
-        self._reconsider()
-
-    def _wait_for_calm(self) -> None:
-        """What is run again now needs the devices more than what is prepared for the next loss."""
-        if self._standby:
-            self._calm = False
-            self._disturbances += 1
-            self._out.append(ScheduleCalm(self._disturbances, CALM_SECONDS))
-
-    def _end_disturbance(self, disturbance: int) -> None:
-        if disturbance == self._disturbances:
-            self._calm = True
-            self._reconsider()
-
-    def _stop_preparing(self) -> None:
-        if self._preparing:
-            self._out.append(AbandonDeployment(self._preparing.record.id))
-            self._preparing = None
-
-    def _drop_standbys(self, profile: ProfileRecord) -> None:
-        if self._preparing and self._preparing.profile is profile:
-            self._stop_preparing()
-        for standby in profile.standbys.drop():
-            self._retire(standby)
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -559,7 +482,7 @@ class MasterState:
         pause = self.reruns.pause_seconds(request)
         self._run_again(deployment, {request}, failure)
         if identity in self.retiring:
-            self._retire(deployment)
+            self.retire(deployment)
         elif profile and profile.serving is deployment and not deployment.paused:
             deployment.paused = True
             self._out.append(SchedulePause(identity, pause))
@@ -568,7 +491,7 @@ class MasterState:
         self._reconsider()
 
     def _end_pause(self, deployment: DeploymentId) -> None:
-        for profile in self._profiles:
+        for profile in self.profiles():
             if profile.serving and profile.serving.id == deployment:
                 profile.serving.paused = False
                 self._flush(profile)
@@ -609,23 +532,23 @@ class MasterState:
         for deployment in list(self.retiring.values()):
             if request in deployment.requests:
                 deployment.requests.discard(request)
-                self._retire(deployment)
+                self.retire(deployment)
 
     # ---------------------------------------------------------------------------------------------- stop
 
     def _stop(self) -> None:
         self.stopping = True
-        self._stop_preparing()
-        for profile in self._profiles:
+        self._keeper.stop()
+        for profile in self.profiles():
             self._abandon(profile)
             self._flush(profile)
 
     def _finish(self) -> None:
         self._fail_all(list(self.requests), refusals.shutting_down())
-        for profile in self._profiles:
-            self._drop_standbys(profile)
+        for profile in self.profiles():
+            self._keeper.drop(profile)
             if profile.serving:
-                self._retire(profile.serving)
+                self.retire(profile.serving)
                 profile.serving = None
 
 

@@ -26,7 +26,7 @@ from flexpie.master.events import (
     Undeploy,
     UnloadRequested,
 )
-from flexpie.master.state import CALM_SECONDS
+from flexpie.master.standby_keeper import CALM_SECONDS
 from flexpie.wire.framing import Failure
 from tests.unit.master.story import CAT, DOG, LATER, Story, ready
 

@@ -169,6 +169,17 @@ def test_a_request_is_not_run_for_ever() -> None:
     assert len(story.state.reruns) == 0
 
 
+def test_what_does_not_fit_the_survivors_fails_with_the_numbers() -> None:
+    story = serving("a", "b")
+    story.tell(RequestArrived(1, "cat"))
+    story.tell(DeviceLost("b", "gone"))
+    failure = Failure(ErrorCode.OUT_OF_MEMORY, "No plan fits: a needs 9.0 MB and has 5.0 MB.", "Add a device.")
+    (told,) = story.tell(DeploymentFailed("2", failure))
+    assert isinstance(told, FailRequest)
+    assert told.failure.code is ErrorCode.MODEL_NOT_READY
+    assert "a needs 9.0 MB and has 5.0 MB" in told.failure.message
+
+
 def test_a_disturbed_run_is_repeated_when_its_devices_have_answered_and_a_pause_is_over() -> None:
     story = serving("a", "b")
     story.tell(RequestArrived(1, "cat"))

@@ -102,8 +102,8 @@ class World:
                 self.due.append(LinkChecked(link, works=self.healed or self.random.random() < 0.5))
             case ScheduleRetry(model, _, profile):
                 self.due.append(RetryDue(model, profile))
-            case ScheduleCalm(disturbance):
-                self.due.append(CalmReturned(disturbance))
+            case ScheduleCalm(loss):
+                self.due.append(CalmReturned(loss))
             case SchedulePause(deployment):
                 self.due.append(PauseEnded(deployment))
 
