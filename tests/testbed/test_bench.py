@@ -167,5 +167,5 @@ def test_another_testbed_that_runs_is_refused_by_name(tmp_path: Path, make: Make
         make(testbed.uniform(1, 0.05)) as bed,
         pytest.raises(FlexPieError, match=f"Testbed {bed.run_id} runs on this machine") as caught,
     ):
-        run(tmp_path / "results.jsonl", tmp_path, records, 1)
+        run(tmp_path / "results.jsonl", tmp_path, records, 1, accept_noise=False)
     assert f"flexpie testbed down {bed.run_id}" in caught.value.remedy
