@@ -78,17 +78,16 @@ def run(settings: Settings, folder: Path, say: Callable[[str], None], records: R
     with clocks.in_use(), Testbed(description, folder=folder, overload=True, records=records) as bed:
         write_models(folder)
         bed.write_cluster_file(MODELS_YAML)
-        injector = Injector(bed, clocks, lambda: bed.run_master("--startup-grace", "10"))
-        clients = [_start_clients(bed, settings, part) for part in range(settings.processes)]
-        for process in clients:
-            process.wait_for(_ASKING, READY_SECONDS)
+        injector = Injector(bed, clocks, bed.run_master)
+        clients = start_clients(bed, settings)
+        wait_for_clients(clients, READY_SECONDS)
         started = time.monotonic()
         names = [device.name for device in bed.devices]
         schedule = draw_schedule(settings.seed, settings.seconds, names, settings.kinds)
         say(f"{len(schedule)} faults in {settings.seconds:g} s")
         events = tuple(injector.run(schedule, started))
         time.sleep(max(0.0, started + settings.seconds - time.monotonic()))
-        requests = _end_clients(clients, settings, folder, started)
+        requests = end_clients(clients, settings, folder, started)
         afterwards = _look_afterwards(bed, settings)
         crashes = [*injector.crashes(), *_defects(folder)]
         hosts, run_id = tuple(host.name for host in bed.hosts), bed.run_id
@@ -97,15 +96,25 @@ def run(settings: Settings, folder: Path, say: Callable[[str], None], records: R
     return Run(requests, events, afterwards, judge(requests, events, afterwards, crashes, latest), hosts, run_id)
 
 
-def _start_clients(bed: Testbed, settings: Settings, part: int) -> HostProcess:
-    name = f"clients-{part}"
-    task = _task(bed, settings, name, tuple(range(part, settings.clients, settings.processes)))
-    task.write(bed.folder / f"{name}.json")
-    command = [sys.executable, "-m", "bench.chaos.asking", str(bed.folder / f"{name}.json")]
-    return bed.start(MASTER, command, name)
+def start_clients(bed: Testbed, settings: Settings) -> list[HostProcess]:
+    """The processes that ask, on the master's host."""
+    processes = []
+    for part in range(settings.processes):
+        name = f"clients-{part}"
+        task = _task(bed, settings, name, tuple(range(part, settings.clients, settings.processes)))
+        task.write(bed.folder / f"{name}.json")
+        command = [sys.executable, "-m", "bench.chaos.asking", str(bed.folder / f"{name}.json")]
+        processes.append(bed.start(MASTER, command, name))
+    return processes
 
 
-def _end_clients(
+def wait_for_clients(clients: Sequence[HostProcess], timeout_seconds: float) -> None:
+    """Wait until all of them ask."""
+    for process in clients:
+        process.wait_for(_ASKING, timeout_seconds)
+
+
+def end_clients(
     clients: Sequence[HostProcess], settings: Settings, folder: Path, started: float
 ) -> tuple[Request, ...]:
     """Every request, with times since the beginning of the run."""

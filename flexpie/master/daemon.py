@@ -111,8 +111,8 @@ async def _run(master: Master, options: DaemonOptions, announce: Callable[[str],
     server = make_server(master, options)
     try:
         address = listen(server, options.host, options.port, credentials.server if credentials else None)
+        await master.start()  # first, so that no client is told that a model is not here which only is not read yet
         await server.start()
-        await master.start()
         announce(address)
         await stop.wait()
         _log.info("stopping: %d requests in flight", len(master.state.requests))
