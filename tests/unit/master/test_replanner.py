@@ -1,0 +1,108 @@
+"""Another plan is asked for where it is worth the switch; one device where dividing does not pay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from flexpie.core.cluster import Cluster, Device, Link
+from flexpie.core.plan import Objective, Plan, Segment
+from flexpie.core.scheme import single
+from flexpie.master.deploying import Deployer, Planned
+from flexpie.master.drift import Drift
+from flexpie.master.events import Event, ReplanWanted, StartDeployment
+from flexpie.master.replanning import Replanner, expectation_of
+from tests.unit.master.story import CAT
+
+CLUSTER = Cluster((Device("a", "a:1"), Device("b", "b:1")), Link(1e8, 1e-4))
+PLAN = Plan("cat", ("a", "b"), (Segment(0, 1, single(0), (1.0, 0.0)), Segment(1, 2, single(1), (0.0, 1.0))))
+ALONE = Plan("cat", ("a", "b"), (Segment(0, 2, single(1), (0.0, 1.0)),))
+SLOW_B = Drift({"b": 4.0})
+
+
+class Pipeline:
+    """Predicts what a test says."""
+
+    def __init__(self, now: float, best: float) -> None:
+        self.now, self.best = now, best
+        self.clusters: list[Cluster] = []
+
+    def predict_plan(self, model: Any, cluster: Cluster, plan: Plan) -> Any:
+        assert plan.devices == ("a", "b")
+        return SimpleNamespace(latency_seconds=self.now, objective=Objective.LATENCY)
+
+    def plan_model(self, model: Any, cluster: Cluster, scheme: str, objective: str) -> Any:
+        self.clusters.append(cluster)
+        return SimpleNamespace(latency_seconds=self.best, objective=Objective.LATENCY)
+
+
+def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[list[Event], Cluster]:
+    """What a replanner tells, and what it believes of the cluster, after a scenario."""
+
+    async def run() -> tuple[list[Event], Cluster]:
+        told: list[Event] = []
+        tasks: list[asyncio.Task[None]] = []
+        imported = asyncio.get_running_loop().create_future()
+        imported.set_result((object(),))
+        start = StartDeployment("d-1", CAT, ("a", "b"))
+        result = SimpleNamespace(plan=PLAN, single_device=ALONE)
+        deployer = SimpleNamespace(
+            pipeline=pipeline,
+            cluster=CLUSTER,
+            imports={"cat": imported},
+            planned={"d-1": Planned(start, cast(Any, result))},
+        )
+        replanner = Replanner(
+            cast(Deployer, deployer), {}, 0.15, told.append, lambda work: tasks.append(asyncio.create_task(work))
+        )
+        scenario(replanner)
+        await asyncio.gather(*tasks)
+        return told, deployer.cluster
+
+    return asyncio.run(run())
+
+
+def test_a_plan_that_is_much_better_is_asked_for_and_the_cluster_is_believed_to_be_so() -> None:
+    pipeline = Pipeline(now=1.0, best=0.8)
+    told, cluster = _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B))
+    assert told == [ReplanWanted("d-1")]
+    assert [device.speed for device in cluster.devices] == [1.0, 0.25]
+    assert [device.speed for device in pipeline.clusters[0].devices] == [1.0, 0.25]
+
+
+def test_a_plan_that_is_little_better_is_not_worth_the_switch() -> None:
+    told, cluster = _run(Pipeline(now=1.0, best=0.9), lambda replanner: replanner.drifted("d-1", SLOW_B))
+    assert told == []
+    assert cluster == CLUSTER
+
+
+def test_one_search_at_a_time_and_none_for_what_was_planned_by_others() -> None:
+    def scenario(replanner: Replanner) -> None:
+        for deployment in ("d-1", "d-1", "of an earlier run"):
+            replanner.drifted(deployment, SLOW_B)
+
+    pipeline = Pipeline(now=1.0, best=0.5)
+    told, _ = _run(pipeline, scenario)
+    assert told == [ReplanWanted("d-1")]
+    assert len(pipeline.clusters) == 1
+
+
+def test_one_device_is_asked_for_with_the_reason() -> None:
+    (told,), _ = _run(Pipeline(1.0, 1.0), lambda replanner: replanner.too_slow("d-1", 0.25, 0.1))
+    assert isinstance(told, ReplanWanted)
+    assert told.only == "b"
+    assert told.remark == "one device instead of 2: requests took 250 ms, and b alone takes about 100 ms"
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_what_is_expected_of_a_plan(fits: bool) -> None:
+    costs = (SimpleNamespace(compute_seconds=(0.5, 0.0)), SimpleNamespace(compute_seconds=(0.0, 0.25)))
+    plan = SimpleNamespace(devices=("a", "b"), participants=(0, 1), costs=costs)
+    result = SimpleNamespace(plan=plan, objective=Objective.LATENCY, single_device_fits=fits, single_device_seconds=0.9)
+    expectation = expectation_of(cast(Any, result))
+    assert expectation.compute_seconds == {"a": 0.5, "b": 0.25}
+    assert expectation.alone_seconds == (0.9 if fits else None)
