@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 
 from flexpie import __version__
 from flexpie.cli.console import daemon_log, ending_daemon, parent_option
@@ -113,7 +113,8 @@ def main(
             host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, max_connections,
             drain_seconds, load_tls(tls, [Role.WORKER]),
         )  # fmt: skip
-        asyncio.run(serve(settings, lambda address: click.echo(f"listening on {address}")))
+        # Its loop takes less of the processor for each message than Python's own.
+        uvloop.run(serve(settings, lambda address: click.echo(f"listening on {address}")))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -100,7 +101,7 @@ class Builder:
         self.disk.shutdown(wait=False)
 
     async def _build(self, deployment: Deployment, addresses: Mapping[int, str], resources: Resources) -> None:
-        started = self._loop.time()
+        started = time.monotonic()
         event: Event
         try:
             await self._loop.run_in_executor(self.disk, self._pin, deployment)
@@ -117,7 +118,7 @@ class Builder:
             _log.exception("defect while building deployment=%s", deployment.deployment_id)
             failure = Failure(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
             event = DeploymentFailed(deployment.deployment_id, failure)
-        resources.build_seconds = self._loop.time() - started
+        resources.build_seconds = time.monotonic() - started
         resources.building = None
         self._deliver(event)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -233,7 +234,7 @@ class WorkerNode:
             traced = self.tracer.table(batch.key, resources.program) if self.tracer.active else None
             table = self._tables[batch.key] = traced or ValueTable(resources.program)
             table.prepared, table.meter = resources.prepared, self._meter
-        self._compute.submit(_job(batch, table, resources.sessions, self._loop.time))
+        self._compute.submit(_job(batch, table, resources.sessions))
 
     def _send_frame(self, order: SendFrame) -> None:
         try:
@@ -342,13 +343,11 @@ def _ended(deployment_id: str) -> FlexPieError:
     return FlexPieError(ErrorCode.CANCELLED, f"The deployment {deployment_id} was ended while it was built.")
 
 
-def _job(
-    batch: Execute, table: ValueTable, sessions: Sequence[Session], clock: Callable[[], float]
-) -> Callable[[], Event]:
+def _job(batch: Execute, table: ValueTable, sessions: Sequence[Session]) -> Callable[[], Event]:
     """What the compute thread does for a batch."""
 
     def execute() -> Event:
-        started = clock()
+        started = time.monotonic()
         try:
             table.execute(batch.steps, batch.payloads, sessions)
         except FlexPieError as error:
@@ -356,6 +355,6 @@ def _job(
         except Exception as error:
             _log.exception("defect while computing %s", batch.key)
             return ExecutionFailed(batch.key, Failure(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"))
-        return BatchExecuted(batch.key, clock() - started)
+        return BatchExecuted(batch.key, time.monotonic() - started)
 
     return execute
