@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flexpie.client import ModelInfo, TensorInfo
     from flexpie.security.credentials import TlsFiles
 
+_PIXELS = {"float32", "uint8"}
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -124,21 +125,25 @@ def _read_arrays(path: Path) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
 
 def _picture(path: Path, tensor: TensorInfo, plain: bool) -> npt.NDArray[Any]:
     shape = tensor.shape
-    if len(shape) != 4 or shape[1] not in (1, 3) or shape[2] != shape[3] or tensor.dtype != "float32":
+    if len(shape) != 4 or shape[1] not in (1, 3) or shape[2] != shape[3] or tensor.dtype not in _PIXELS:
         raise FlexPieError(
             ErrorCode.INVALID_INPUT,
             f"Input {tensor.name} ({tensor.dtype}{list(shape)}) takes no picture.",
-            "Pictures are for float32 inputs [batch, 1 or 3, size, size]; give a .npy file.",
+            "Pictures are for float32 and uint8 inputs [batch, 1 or 3, size, size]; give a .npy file.",
         )
     from flexpie_models import ImageInput, prepare_image
 
     channels = int(shape[1])
-    mean, deviation = _IMAGENET if channels == 3 and not plain else ((0.0,) * channels, (1.0,) * channels)
+    as_bytes = tensor.dtype == "uint8"  # the model does what mean and deviation are for (flexpie image-bytes)
+    mean, deviation = (
+        _IMAGENET if channels == 3 and not plain and not as_bytes else ((0.0,) * channels, (1.0,) * channels)
+    )
     try:
         picture = prepare_image(path, ImageInput(int(shape[2]), tuple(mean), tuple(deviation), channels))
     except ValueError as error:
         raise FlexPieError(ErrorCode.INVALID_INPUT, f"{error}.", "Give another file.") from error
-    return np.repeat(picture, int(shape[0]), axis=0)
+    pixels = np.rint(picture * 255).astype(np.uint8) if as_bytes else picture
+    return np.repeat(pixels, int(shape[0]), axis=0)
 
 
 def _save(path: Path, outputs: dict[str, npt.NDArray[Any]]) -> None:

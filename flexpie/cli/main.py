@@ -16,6 +16,7 @@ _COMMANDS = {
     "demo": "flexpie.cli.demo",
     "estimator": "flexpie.cli.estimator",
     "health": "flexpie.cli.health_command",
+    "image-bytes": "flexpie.cli.image_bytes",
     "infer": "flexpie.cli.infer",
     "load": "flexpie.cli.load",
     "models": "flexpie.cli.models",
@@ -27,7 +28,7 @@ _COMMANDS = {
     "unload": "flexpie.cli.load",
     "verify": "flexpie.cli.verify",
 }
-"""Command → module that defines a click command of that name."""
+"""Command → module that defines a click command of that name, with underscores for hyphens."""
 
 
 class _LazyGroup(click.Group):
@@ -39,7 +40,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: Any = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        command: Any = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
 
