@@ -29,7 +29,7 @@ CLOSE = 0.75
 MOST_TRANSITIONS = 100_000
 """Steps from state to state that the second sweep may take; the search is exact unless it needs more."""
 FAR_TRANSITIONS = 20_000
-"""The same where the bounds are not close: the search would not be exact with more either."""
+"""The same where bounds are not close, or segments are missing: the search would not be exact with more either."""
 FALLBACK_STATES = 8
 """States per cut for the rest of the second sweep once it has taken so many steps."""
 BUDGET_STATES = 16
@@ -93,7 +93,8 @@ def search(
             table = extended(table, bounds, weight_prices, most)
             costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
             bounds = lower_bounds(table, costs)
-        if bounds.best() >= CLOSE * most or most_transitions > MOST_TRANSITIONS:
+        close = table.complete and bounds.best() >= CLOSE * most
+        if close or most_transitions > MOST_TRANSITIONS:
             bounds = LookAhead(table, costs, bounds, most).raised(most_transitions)
         else:
             most_transitions = min(most_transitions, FAR_TRANSITIONS)
