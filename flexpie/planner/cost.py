@@ -76,6 +76,10 @@ class MessageCosts:
     """Of each byte, sent or received."""
     start_seconds: Array
     """Of going on when the last message of an exchange is there: waking up, assembling, starting a subgraph."""
+    client_seconds: float = 0.0
+    """Of a request's way from the client to the master's first step, and again of the answer's way back."""
+    client_seconds_per_byte: float = 0.0
+    """Of each byte of the inputs, and of the outputs."""
 
 
 class CostModel(Protocol):

@@ -68,6 +68,10 @@ class Schedule:
     master: tuple[Message, ...]
     segments: int
     """How many the plan has."""
+    input_bytes: int = 0
+    """That a client sends."""
+    output_bytes: int = 0
+    """That it is answered."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,13 @@ class Outline:
     devices: tuple[tuple[Message | Part, ...], ...]
     master: tuple[Message, ...]
     segments: int
+    input_bytes: int
+    output_bytes: int
 
     def timed(self, cost_model: CostModel) -> Schedule:
         """With the times of a cost model, which is asked once for each device, with everything that it computes."""
         devices = tuple(_timed(device, steps, cost_model) for device, steps in enumerate(self.devices))
-        return Schedule(devices, self.master, self.segments)
+        return Schedule(devices, self.master, self.segments, self.input_bytes, self.output_bytes)
 
 
 def schedule(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], cost_model: CostModel) -> Schedule:
@@ -101,7 +107,12 @@ def outline(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment]) ->
                 writer.steps[device].append(Part(number, tuple(works)))
     writer.exchange(walk.gather_copies())
     writer.start_silent_devices()
-    return Outline(tuple(tuple(writer.steps[device]) for device in devices), tuple(writer.master), len(segments))
+    steps = tuple(tuple(writer.steps[device]) for device in devices)
+    input_bytes, output_bytes = (
+        sum(graph.tensors[name].whole.size * graph.tensors[name].itemsize for name in names)
+        for names in (graph.inputs, graph.outputs)
+    )
+    return Outline(steps, tuple(writer.master), len(segments), input_bytes, output_bytes)
 
 
 def _timed(device: int, steps: Sequence[Message | Part], cost_model: CostModel) -> tuple[ScheduledStep, ...]:

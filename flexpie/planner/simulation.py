@@ -26,7 +26,7 @@ class Simulation:
     """What came of a simulation."""
 
     latencies: tuple[float, ...]
-    """Seconds from the master's first step to its last, per request in the order in which they began; with one
+    """Seconds from a client's asking to its being answered, per request in the order in which they began; with one
     request, what it is predicted to take."""
     makespan: float
     """Seconds until the last request was answered."""

@@ -109,6 +109,10 @@ class Simulator:
             for end in (MASTER, *devices)
         }
         self._links = {(a, b): link_between(cluster, a, b) for a in self._ends for b in self._ends if a != b}
+        self._asking, self._answering = (
+            costs.client_seconds + nbytes * costs.client_seconds_per_byte
+            for nbytes in (schedule.input_bytes, schedule.output_bytes)
+        )
         self._noise = noise
         self._marks: dict[tuple[int, int], float] = {}
         """By request in flight and device: when the device's last segment of it ended, or the request began."""
@@ -138,7 +142,8 @@ class Simulator:
         self.begun.append(self._now)
         for end in self._ends:
             self._marks[request, end], self._handled[request, end] = self._now, 0.0
-        self._advance(self._ends[MASTER], self._walker(self._ends[MASTER], request))
+        master = self._ends[MASTER]
+        self._at(self._now + self._asking, lambda: self._advance(master, self._walker(master, request)))
 
     def _answer(self, request: int) -> None:
         self.ended[request] = self._now
@@ -169,7 +174,7 @@ class Simulator:
             if walker.position == len(walker.steps):
                 del end.walkers[walker.request]
                 if end.index == MASTER:
-                    self._answer(walker.request)
+                    self._at(self._now + self._answering, partial(self._answer, walker.request))
             elif walker.executable_stop() > walker.position:
                 end.waiting.add(walker.request)
         if end.walker is None and end.waiting:

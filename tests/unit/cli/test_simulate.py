@@ -99,7 +99,13 @@ def test_the_timeline_has_a_process_for_each_end(arguments: list[str], tmp_path:
 def test_the_timeline_is_in_microseconds() -> None:
     graph, cluster = conv_chain(count=1), cluster_of(0.2, 0.2)
     segments = [Segment(0, 1, IN_H, (1.0, 1.0))]
-    simulation = simulate(graph, cluster, segments, PhysicsCostModel(cluster))
+    model = PhysicsCostModel(cluster)
+    simulation = simulate(graph, cluster, segments, model)
     events = [event for event in trace_events(simulation, cluster)["traceEvents"] if event["ph"] == "X"]
-    assert max(event["ts"] + event["dur"] for event in events) == pytest.approx(simulation.makespan * 1e6)
+    (output,) = (graph.tensors[name] for name in graph.outputs)
+    answering = (
+        model.messages.client_seconds + output.whole.size * output.itemsize * model.messages.client_seconds_per_byte
+    )
+    ended = simulation.makespan - answering
+    assert max(event["ts"] + event["dur"] for event in events) == pytest.approx(ended * 1e6)
     assert sum(event["name"] == "segment 0, request 0" for event in events) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -75,6 +75,20 @@ def test_layers_at_the_borders_of_a_segment_are_told_apart() -> None:
     parts = [step for step in outlined.devices[0] if isinstance(step, Part)]
     found = [[(works[0].enters, works[0].leaves) for works in part.works] for part in parts]
     assert found == [[(True, False), (False, False), (False, True)], [(True, True)]]
+
+
+def test_a_request_comes_from_a_client_and_goes_back_to_it() -> None:
+    class Costs(PlainCosts):
+        @property
+        def messages(self) -> MessageCosts:
+            return replace(super().messages, client_seconds=0.5, client_seconds_per_byte=1e-3)
+
+    graph, cluster = relus(2), cluster_of(1)
+    near, far = (simulate(graph, cluster, [alone(0, 2, 0, 1)], costs(1)) for costs in (PlainCosts, Costs))
+    assert far.latency == pytest.approx(near.latency + 2 * (0.5 + 1.0))
+    assert far.per_device(0).computing == near.per_device(0).computing
+    total = far.per_device(0)
+    assert total.computing + total.waiting + total.sending == pytest.approx(far.latency)
 
 
 def test_one_device_after_the_other() -> None:
