@@ -5,7 +5,7 @@ import pytest
 from flexpie.core.plan import Segment
 from flexpie.core.rates import REFERENCE_RATES
 from flexpie.core.scheme import IN_H, REPLICATED, single
-from flexpie.planner.evaluation import evaluate
+from flexpie.planner.evaluation import evaluate, plans_alone, single_segments
 from flexpie.planner.memory import MemoryNeed, memory_needs
 from flexpie.planner.physics import PhysicsCostModel
 from tests.unit.planner.graphs import GraphWriter, cluster_of, conv_chain, residual_net
@@ -94,3 +94,10 @@ def _again(writer: GraphWriter, image: str):  # type: ignore[no-untyped-def]
     operator = writer.layers[0].operators[0]
     writer.tensors["again"] = dataclasses.replace(writer.tensors[image], name="again")
     return dataclasses.replace(operator, name="again", inputs=(image, operator.inputs[1]), outputs=("again",))
+
+
+def test_plans_on_one_device_are_predicted_as_any_other() -> None:
+    graph, cluster = residual_net(blocks=2, size=28, channels=16), cluster_of(0.2, 0.2, 0.1)
+    model = PhysicsCostModel(cluster)
+    alone = [evaluate(graph, cluster, single_segments(graph, 3, device), model) for device in range(3)]
+    assert plans_alone(graph, cluster, model) == alone
