@@ -38,6 +38,8 @@ def status(address: str, tls: TlsFiles | None, as_json: bool) -> None:
         f"{found.requests_done} done, {found.requests_failed} failed, {found.requests_refused} refused"
         f"{_certificate(found.certificate_expires_at)}"
     )
+    if found.answers_wrong:
+        click.echo(f"  ALARM: {found.answers_wrong} of {found.answers_checked} checked answers were wrong")
     for device in found.devices:
         reason = device.reason.removeprefix(f"device {device.name} ({device.address}) ").rstrip(".")
         why = f" ({reason})" if reason else ""

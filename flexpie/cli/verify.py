@@ -25,10 +25,11 @@ from flexpie.cli.console import (
     shape_option,
 )
 from flexpie.cli.tls_options import tls_options
-from flexpie.core.errors import FlexPieError
+from flexpie.core.errors import ErrorCode, FlexPieError
 
 if TYPE_CHECKING:
     from flexpie.client import Client
+    from flexpie.core.graph import LayerGraph
     from flexpie.security.credentials import TlsFiles
 
 _LOAD_SECONDS = 600.0
@@ -102,6 +103,7 @@ def compare_on(
     from flexpie.reference.unsplit import UnsplitModel
 
     graphs = [pipeline.import_file(model, shapes).graph for shapes in profiles]
+    _check_comparable(graphs[0])
     info = client.load(model, profiles=profiles, scheme=scheme, timeout=_LOAD_SECONDS)
     try:
         unsplit = UnsplitModel(model)
@@ -132,6 +134,18 @@ def compare_on(
         "unsplit_seconds": statistics.median(unsplit_seconds),
         "split_seconds": statistics.median(split_seconds),
     }
+
+
+def _check_comparable(graph: LayerGraph) -> None:
+    """Raise ``UNSUPPORTED_MODEL`` for a model whose answers differ every time."""
+    drawing = sorted({operator.op_type for operator in graph.operators() if operator.draws})
+    if drawing:
+        raise FlexPieError(
+            ErrorCode.UNSUPPORTED_MODEL,
+            f"{graph.name} draws random numbers ({', '.join(drawing)}): no two answers are the same, so none can be "
+            "compared.",
+            "Verify the model without these operators, or with Dropout and the like in inference mode.",
+        )
 
 
 def _print_result(result: dict[str, Any]) -> None:

@@ -148,6 +148,9 @@ class MasterStatus:
     """Payload that the master received from workers."""
     requests_refused: int
     """Not taken, because the master held as many as it may."""
+    answers_checked: int
+    """Compared with those of one device alone, as the cluster file's `self_check` says."""
+    answers_wrong: int
     holdings: Holdings
     certificate_expires_at: int | None = None
     """When the master's certificate ends, in seconds since 1970; None where it has none."""
@@ -251,6 +254,8 @@ def status_from_proto(message: master_pb2.MasterStatusReply) -> MasterStatus:
         scattered_bytes=message.scattered_bytes,
         gathered_bytes=message.gathered_bytes,
         requests_refused=message.requests_refused,
+        answers_checked=message.answers_checked,
+        answers_wrong=message.answers_wrong,
         holdings=_holdings_from_proto(message.holdings),
         certificate_expires_at=message.certificate_expires_at or None,
     )

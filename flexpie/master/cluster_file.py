@@ -70,6 +70,8 @@ class ClusterFile:
     calibration: str = ""
     """When the cluster was calibrated; empty if it was not."""
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    self_check_every: int = 0
+    """Of so many requests one is compared with the answer of one device alone; 0 is none."""
     """When a device that says nothing counts as lost."""
 
 
@@ -101,7 +103,9 @@ def read_cluster_file(path: str | Path, *, require_models: bool = False, with_ca
     if require_models:
         texts = {at: read_plan_text(plan) for at, plan in plans.items()}
         models = tuple(replace(model, plan=texts.get(at, "")) for at, model in enumerate(models))
-    file = ClusterFile(_cluster(content), models, heartbeat=Heartbeat(content.dead_after))
+    file = ClusterFile(
+        _cluster(content), models, heartbeat=Heartbeat(content.dead_after), self_check_every=content.self_check.every
+    )
     measured = calibration_path(Path(path))
     return _calibrated(file, measured) if with_calibration and measured.is_file() else file
 
@@ -200,6 +204,10 @@ class _Model(_Table):
     objective: Annotated[str, _parsed(_one_of(*OBJECTIVES))] = Objective.LATENCY.value
 
 
+class _SelfCheck(_Table):
+    every: Annotated[int, Field(ge=0)] = 0
+
+
 class _Content(_Table):
     devices: Annotated[list[_Device], Field(min_length=1)]
     bandwidth: _BytesPerSecond = quantities.bandwidth("1 Gbit/s")
@@ -208,6 +216,7 @@ class _Content(_Table):
     center: str | None = None
     links: list[_Link] = []
     dead_after: _Patience = Heartbeat().dead_after_seconds
+    self_check: _SelfCheck = _SelfCheck()
     models: list[_Model] = []
 
 
@@ -249,7 +258,7 @@ def _mistake(source: YamlSource, error: ErrorDetails) -> _Mistake:
 
 def _known_keys(table: Location) -> list[str]:
     """The keys of the table at a location."""
-    entries: dict[str, type[_Table]] = {"devices": _Device, "links": _Link, "models": _Model}
+    entries: dict[str, type[_Table]] = {"devices": _Device, "links": _Link, "models": _Model, "self_check": _SelfCheck}
     model = entries[str(table[0])] if table else _Content
     return [item.alias or name for name, item in model.model_fields.items()]
 

@@ -76,6 +76,8 @@ class DataPlane:
         """The run that began last."""
         self._numbers = itertools.count(first_request)
         self._runs: dict[int, _Run] = {}
+        self.answered: Callable[[Deployment, int, Mapping[str, Array], list[Array]], object] = lambda *_: None
+        """Called with every answer: the deployment, the profile, inputs and outputs."""
 
     async def infer(
         self,
@@ -103,11 +105,31 @@ class DataPlane:
                 except RunInterruptedError:
                     continue
                 succeeded = True
+                self.answered(deployment, profile, arrays, outputs)
                 return list(zip(deployment.outputs, outputs, strict=True))
         finally:
             request.close()
             del self.requests[request.number]
             self._tell(RequestEnded(request.number, succeeded))
+
+    async def ask(self, deployment: Deployment, arrays: Mapping[str, Array], deadline: float) -> list[Array]:
+        """Run on a deployment that the state knows nothing of; raises the FlexPieError that ends it."""
+        request, run = Request(next(self._numbers), deployment.model, deadline), next(self._numbers)
+        request.start(deployment)
+        request.begin(run)
+        self._runs[run] = _Run(request, deployment)
+        finished = False
+        try:
+            outputs = await run_program(deployment, request, arrays, self)
+            finished = True
+            return outputs
+        except RunInterruptedError as interruption:
+            raise interruption.cause or FlexPieError(ErrorCode.CANCELLED, str(interruption)) from None
+        finally:
+            request.close()
+            del self._runs[run]
+            if not finished:
+                self._cancel(deployment, request)
 
     async def _run(self, deployment: Deployment, request: Request, arrays: Mapping[str, Array]) -> list[Array]:
         """One run of a request; raises RunInterruptedError when the state may start another."""

@@ -263,6 +263,11 @@ class Deployer:
 
         return await asyncio.to_thread(run)
 
+    def draws(self, model: ModelName, profile: int) -> bool:
+        """Whether a model that was read draws random numbers."""
+        graph = self.imports[model].result()[profile].graph
+        return any(operator.draws for operator in graph.operators())
+
     def forget(self, model: ModelName) -> None:
         """Drop what was read of a model."""
         self.imports.pop(model, None)

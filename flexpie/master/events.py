@@ -212,6 +212,16 @@ class DeploymentFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanDistrusted:
+    """A deployment that serves gave a wrong answer."""
+
+    deployment: DeploymentId
+    reason: str
+    trusted: frozenset[DeviceName]
+    """Devices that compute the same, each alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeFailed:
     """The workers cannot go on with a deployment of an earlier run: the model is to be planned."""
 
@@ -302,7 +312,7 @@ DeviceEvent = (
     | LinkChecked
     | GraceEnded
 )
-ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue
+ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue | PlanDistrusted
 DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed | ResumeFailed | ReplanWanted
 RequestEvent = RequestArrived | RequestDisturbed | PauseEnded | CalmReturned | RequestEnded
 Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestEvent | ShutdownRequested | DrainEnded

@@ -10,13 +10,14 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flexpie import pipeline
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
+from flexpie.core.strategy import SINGLE_DEVICE
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master import refusals
 from flexpie.master.admission import Admission, AdmissionLimits, Client
@@ -73,6 +74,8 @@ from flexpie.master.links import Presence, WorkerLink
 from flexpie.master.records import ModelRecord
 from flexpie.master.replanning import Replanner, expectation_of
 from flexpie.master.saving import Saved
+from flexpie.master.self_check import Answer, NotComparableError, SelfCheck
+from flexpie.master.standbys import reserved_by
 from flexpie.master.state import MasterState
 from flexpie.master.turnstile import Turnstile
 from flexpie.master.uploads import Upload
@@ -151,9 +154,13 @@ class Master:
         )
         self._watch = DriftWatch(replanner, time.monotonic, lambda: bool(self._building))
         self.data = DataPlane(self.links, self._handle, self._watch, (archive.run << REQUESTS_OF_A_RUN) + 1)
+        members = self.state.members
+        self.checks = SelfCheck(file.self_check_every, self._ask_alone, lambda: members.connected, self._handle)
+        self.data.answered = self._answered
         self._builds: dict[DeploymentId, asyncio.Task[None]] = {}
         self._building: dict[DeploymentId, StartDeployment] = {}
         self._deployments: dict[DeploymentId, Deployment] = {}
+        self._checks = 0
         self._contents: dict[ModelName, str] = {}
         """Hash of the files of each model that a client loaded."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -359,6 +366,7 @@ class Master:
             case ForgetModel(model):
                 self._deployer.forget(model)
                 self.turnstile.admission.forget(model)
+                self.checks.forget(model)
                 if content := self._contents.pop(model, ""):
                     self.archive.models.release(content)
             case Probe(device):
@@ -428,6 +436,36 @@ class Master:
     def _keep_deployment(self, start: StartDeployment, saved: Saved) -> None:
         content = self._contents.get(start.entry.name, "")
         self._spawn(self.archive.keep_deployment(start.entry, start.profile, content, saved))
+
+    def _answered(
+        self, deployment: Deployment, profile: int, inputs: Mapping[str, Array], outputs: Sequence[Array]
+    ) -> None:
+        if self.checks.is_due(deployment):
+            named = {spec.name: array for spec, array in zip(deployment.outputs, outputs, strict=True)}
+            self._spawn(self.checks.check(Answer(deployment, profile, inputs, named)))
+
+    async def _ask_alone(
+        self, device: DeviceName, model: ModelName, profile: int, inputs: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """What one device answers that has the whole model, for as long as this takes."""
+        self._checks += 1
+        identity = f"{self.archive.identity[:8]}-{self.archive.run}-check-{self._checks}"
+        entry = dataclasses.replace(self.model(model).entry, scheme=SINGLE_DEVICE, objective="latency", plan="")
+        profiles = [item for record in self.state.models.values() for item in record.profiles]
+        beside = reserved_by(item.serving for item in profiles if item.serving)
+        start = StartDeployment(identity, entry, (device,), beside, profile, standby=True)
+        self._building[identity] = start
+        try:
+            deployment = await self._deployer.deploy(start, self._memory)
+            self._deployer.standbys.pop(identity, None)
+            if self._deployer.draws(model, profile):
+                raise NotComparableError("it draws random numbers, which are others every time")
+            deadline = asyncio.get_running_loop().time() + self.settings.request_timeout_seconds
+            outputs = await self.data.ask(deployment, inputs, deadline)
+            return {spec.name: array for spec, array in zip(deployment.outputs, outputs, strict=True)}
+        finally:
+            self._building.pop(identity, None)
+            await self._undeploy(identity, (device,))
 
     def _set_places(self, deployment: Deployment) -> None:
         """A deployment serves: as many of its model's requests run as its devices have room for."""

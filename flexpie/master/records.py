@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment_record import DeploymentRecord
-from flexpie.master.events import DeviceName, LinkName, ReplanWanted, RequestId, Resumable
+from flexpie.master.events import DeviceName, LinkName, PlanDistrusted, ReplanWanted, RequestId, Resumable
 from flexpie.master.interface import Interface
 from flexpie.master.standbys import Standbys
 from flexpie.wire.framing import Failure
@@ -83,6 +83,8 @@ class ProfileRecord:
     """Why there is to be another plan although this one serves."""
     standbys: Standbys = field(default_factory=Standbys)
     """What it can be switched to when it loses a device."""
+    distrusted: PlanDistrusted | None = None
+    """Why it is not divided any more, until it is loaded again."""
     resumable: Resumable | None = None
     """A deployment of an earlier run of the master, which is tried first."""
 

@@ -48,6 +48,11 @@ def link_lost(source: str, destination: str) -> Failure:
     )
 
 
+def distrusted(reason: str) -> Failure:
+    """The plan that the request ran on gives wrong answers."""
+    return Failure(ErrorCode.MODEL_NOT_READY, f"The plan was taken out of service: {reason}.", "Send it again.")
+
+
 def shutting_down() -> Failure:
     """The master takes no more requests."""
     return Failure(ErrorCode.SHUTTING_DOWN, "The master is shutting down.", "Send the request to a running master.")

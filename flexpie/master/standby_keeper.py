@@ -65,6 +65,8 @@ class StandbyKeeper:
         if not self._enabled or self._preparing or not self._calm or not host.members.settled:
             return
         for profile in host.profiles():
+            if profile.distrusted:
+                continue  # a standby would be divided
             lost = profile.standbys.next_to_prepare(profile.serving, host.members.connected)
             if lost is not None:
                 self._begin(profile, lost, pushed_only=False)

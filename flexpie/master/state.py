@@ -12,8 +12,11 @@ Rules that hold at all times
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from flexpie.core.errors import ErrorCode
+from flexpie.core.plan import Objective
+from flexpie.core.strategy import SINGLE_DEVICE
 from flexpie.master import readiness, refusals
 from flexpie.master.deployment_record import DeploymentRecord
 from flexpie.master.events import (
@@ -48,6 +51,7 @@ from flexpie.master.events import (
     ModelRequested,
     PauseEnded,
     PeersReported,
+    PlanDistrusted,
     Probe,
     PromoteStandby,
     ReplanWanted,
@@ -259,6 +263,8 @@ class MasterState:
             case UnloadRequested(name) if name in self.models:
                 self._unload(self.models[name])
                 self._reconsider()
+            case PlanDistrusted():
+                self._distrust(event)
             case ModelImported(name, interfaces) if name in self.models:
                 self.models[name].interfaces = interfaces
             case RetryDue(name, index) if name in self.models:
@@ -267,11 +273,22 @@ class MasterState:
                     profile.retrying, profile.failed_on = False, None
                     self._reconsider()
 
+    def _distrust(self, event: PlanDistrusted) -> None:
+        """Take a divided plan out of service: the model runs on one device from now on, which others agree with."""
+        profile = next((p for p in self.profiles() if p.serving and p.serving.id == event.deployment), None)
+        if profile is None:
+            return  # it was replaced in the meantime
+        profile.distrusted = event
+        self._keeper.drop(profile)
+        self._abandon(profile)
+        self._end_deployments(lambda deployment: deployment.id == event.deployment, refusals.distrusted(event.reason))
+        self._reconsider()
+
     def _unload(self, model: ModelRecord) -> None:
         model.wanted = False
         name = model.entry.name
         for profile in model.profiles:
-            profile.was_ready, profile.retrying, profile.failure = False, False, None
+            profile.was_ready, profile.retrying, profile.failure, profile.distrusted = False, False, None, None
             self._fail_all(profile.waiting, refusals.unloaded(name))
             self._abandon(profile)
             self._keeper.drop(profile)
@@ -423,11 +440,10 @@ class MasterState:
         only, remark = (replan.only, replan.remark) if replan else ("", "")
         model = profile.model
         siblings = tuple(other.index for other in model.profiles if other is not profile and not other.serving)
-        self._out.append(
-            StartDeployment(
-                identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing, only, remark
-            )
+        start = StartDeployment(
+            identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing, only, remark
         )
+        self._out.append(undivided(start, profile.distrusted) if profile.distrusted else start)
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -559,3 +575,11 @@ def _remembered(event: ModelRequested) -> ModelRecord:
     for profile, resumable in zip(model.profiles, event.resumable, strict=bool(event.resumable)):
         profile.resumable, profile.was_ready = resumable, True
     return model
+
+
+def undivided(start: StartDeployment, distrusted: PlanDistrusted) -> StartDeployment:
+    """The same on one device alone, of those that compute the same if one is there."""
+    trusted = tuple(name for name in start.devices if name in distrusted.trusted) or start.devices
+    entry = replace(start.entry, scheme=SINGLE_DEVICE, objective=Objective.LATENCY.value, plan="")
+    remark = f"not divided any more: {distrusted.reason}"
+    return replace(start, entry=entry, devices=trusted, missing=frozenset(), only="", remark=remark)

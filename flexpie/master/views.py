@@ -124,6 +124,8 @@ def status_to_proto(master: Master, uptime_seconds: float) -> master_pb2.MasterS
         scattered_bytes=master.data.scattered_bytes,
         gathered_bytes=master.data.gathered_bytes,
         requests_refused=admission.refused,
+        answers_checked=master.checks.checked,
+        answers_wrong=master.checks.failed,
         certificate_expires_at=master.certificate_end,
         holdings=holdings_pb2.Holdings(
             requests=len(admission),

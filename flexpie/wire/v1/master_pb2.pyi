@@ -257,7 +257,7 @@ class MasterStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class MasterStatusReply(_message.Message):
-    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes", "holdings", "requests_refused", "certificate_expires_at")
+    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes", "holdings", "requests_refused", "certificate_expires_at", "answers_checked", "answers_wrong")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +270,8 @@ class MasterStatusReply(_message.Message):
     HOLDINGS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_REFUSED_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_CHECKED_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_WRONG_FIELD_NUMBER: _ClassVar[int]
     version: str
     uptime_seconds: float
     devices: _containers.RepeatedCompositeFieldContainer[DeviceInfo]
@@ -282,4 +284,6 @@ class MasterStatusReply(_message.Message):
     holdings: _holdings_pb2.Holdings
     requests_refused: int
     certificate_expires_at: int
-    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., requests_refused: _Optional[int] = ..., certificate_expires_at: _Optional[int] = ...) -> None: ...
+    answers_checked: int
+    answers_wrong: int
+    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., requests_refused: _Optional[int] = ..., certificate_expires_at: _Optional[int] = ..., answers_checked: _Optional[int] = ..., answers_wrong: _Optional[int] = ...) -> None: ...

@@ -163,7 +163,7 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (
             DEVICES + "bandwith: 1 Gbit/s\n",
             "4: bandwith: unknown key; expected one of devices, bandwidth, latency, topology, center, links, "
-            "dead_after, models (did you mean 'bandwidth'?).",
+            "dead_after, self_check, models (did you mean 'bandwidth'?).",
         ),
         (
             "devices:\n- name: a\n  address: x:1\n  Memory: 2 GiB\n",
@@ -324,3 +324,13 @@ def test_a_device_is_not_given_up_before_it_can_answer(tmp_path: Path) -> None:
         assert (
             message == f"cluster.yaml:4: dead_after: expected a time of 100 ms to 60 s, such as '1 s', found '{found}'."
         )
+
+
+def test_the_self_check_is_off_unless_wanted(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(DEVICES)
+    assert read_cluster_file(file).self_check_every == 0
+    file.write_text(DEVICES + "self_check: {every: 1000}\n")
+    assert read_cluster_file(file).self_check_every == 1000
+    message = _mistake(tmp_path, DEVICES + "self_check: {every: -1}\n")
+    assert message == "cluster.yaml:4: self_check.every: expected a number of 0 or more, found '-1'."

@@ -26,6 +26,7 @@ from flexpie.master.events import (
     HoldRequest,
     ModelRequested,
     PauseEnded,
+    PlanDistrusted,
     PlanSummary,
     Probe,
     RequestArrived,
@@ -362,3 +363,26 @@ def test_stopping_fails_requests_that_wait_for_a_plan() -> None:
 @pytest.mark.parametrize("event", [UnloadRequested, RetryDue, lambda name: RequestEnded(7, succeeded=True)])
 def test_news_of_what_is_unknown_is_ignored(event: Callable[[str], Event]) -> None:
     assert serving("a").tell(event("cow")) == []
+
+
+# ------------------------------------------------------------------------------------------- distrust
+
+
+def test_a_plan_that_gave_a_wrong_answer_is_taken_out_of_service() -> None:
+    story = serving("a", "b", "c")
+    story.tell(RequestArrived(1, "cat"))
+    told = story.tell(PlanDistrusted("1", "c is wrong", frozenset({"a", "b"})))
+    starts = [item for item in told if isinstance(item, StartDeployment)]
+    assert [(item.devices, item.entry.scheme) for item in starts] == [(("a", "b"), "Single")]
+    assert starts[0].remark == "not divided any more: c is wrong"
+    assert StartRequest(1, "2") in story.tell(*ready("2", "a"))
+    assert story.tell(PlanDistrusted("1", "late", frozenset())) == []
+
+
+def test_a_model_that_is_loaded_again_is_trusted_again() -> None:
+    story = serving("a", "b")
+    story.tell(PlanDistrusted("1", "b is wrong", frozenset({"a"})), *ready("2", "a"))
+    story.tell(UnloadRequested("cat"))
+    (start,) = story.tell(ModelRequested(CAT, kept=True))
+    assert isinstance(start, StartDeployment)
+    assert (start.entry.scheme, start.remark) == ("auto", "")

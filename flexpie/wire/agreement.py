@@ -1,0 +1,60 @@
+"""Whether two answers to one request are the same but for rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+ABSOLUTE_TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-1}
+"""Largest absolute difference by element type; float32 and float64 have `FLOAT_TOLERANCE`, all others none."""
+FLOAT_TOLERANCE = 1e-4
+RELATIVE_TOLERANCE = 1e-5
+"""Largest difference relative to the largest output, where that allows more."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far two sets of outputs are apart."""
+
+    max_abs_error: float
+    max_rel_error: float
+    """Relative to the largest absolute output."""
+    equal: bool
+    """Whether every output is within its tolerance."""
+
+
+def compare(expected: Arrays, actual: Arrays) -> Comparison:
+    """Compare outputs by name. Integers, booleans and strings must be the same; NaN equals NaN."""
+    results = [_compare_one(expected[name], actual[name]) for name in expected]
+    return Comparison(
+        max((result.max_abs_error for result in results), default=0.0),
+        max((result.max_rel_error for result in results), default=0.0),
+        all(result.equal for result in results),
+    )
+
+
+def _compare_one(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> Comparison:
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return Comparison(float("inf"), float("inf"), False)
+    if expected.size == 0:
+        return Comparison(0.0, 0.0, True)
+    if expected.dtype.kind not in "fV" and expected.dtype.name not in ABSOLUTE_TOLERANCE:
+        same = bool(np.array_equal(expected, actual))
+        return Comparison(0.0 if same else float("inf"), 0.0 if same else float("inf"), same)
+    wide, other = expected.astype(np.float64), actual.astype(np.float64)
+    agree = (wide == other) | (np.isnan(wide) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(agree, 0.0, np.abs(wide - other))
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    finite = np.abs(wide[np.isfinite(wide)])
+    largest = float(finite.max()) if finite.size else 0.0
+    error = float(difference.max())
+    tolerance = ABSOLUTE_TOLERANCE.get(expected.dtype.name, FLOAT_TOLERANCE)
+    relative = error / largest if largest else (0.0 if error == 0.0 else float("inf"))
+    return Comparison(error, relative, error <= max(tolerance, RELATIVE_TOLERANCE * largest))
