@@ -93,10 +93,11 @@ def search(
             table = extended(table, bounds, weight_prices, most)
             costs = tuple(_segment_seconds(cut, weight_prices) for cut in table.cuts)
             bounds = lower_bounds(table, costs)
-        close = table.complete and bounds.best() >= CLOSE * most
+        limited = table.growth.limited
+        close = (table.complete or limited) and bounds.best() >= CLOSE * most
         if close or most_transitions > MOST_TRANSITIONS:
             bounds = LookAhead(table, costs, bounds, most).raised(most_transitions)
-        else:
+        elif not limited:  # what a plan is compared with is to be as good as can be found
             most_transitions = min(most_transitions, FAR_TRANSITIONS)
         sweep = Sweep(table, costs, bounds, Limits(most, most_transitions, FALLBACK_STATES))
         found = min((found, sweep.run() or found), key=lambda way: way[0])
