@@ -9,6 +9,9 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """Default bound of one gRPC message."""
 MAX_CONNECTIONS = 1024
 """Default bound of connections that a daemon takes at once."""
+CONNECT_MILLISECONDS = 4_000
+"""How long connecting may take, a handshake of TLS included: a lost packet is sent again after one second and after
+three, and a small device that computes needs hundreds of milliseconds for its keys."""
 HANDSHAKE_MILLISECONDS = 10_000
 """Who connects and then says nothing is not waited for any longer."""
 MAX_BLOBS = 100_000
@@ -42,7 +45,7 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOption
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MILLISECONDS),  # what gRPC calls so is the time of one attempt
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.enable_http_proxy", 0),  # devices are on the local network
     ]
