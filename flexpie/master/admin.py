@@ -64,8 +64,8 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
                     ready = progress.finished  # a client may leave as soon as it reads this
                     yield progress
             except BaseException:
-                if not ready and self._master.state.models.get(entry.name) is record:
-                    await asyncio.shield(self._master.unload(entry.name))
+                if not ready:
+                    await asyncio.shield(self._master.withdraw(record))
                 raise
 
     async def _follow(self, record: ModelRecord) -> AsyncIterator[master_pb2.LoadProgress]:
@@ -74,7 +74,7 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
         while True:
             progress = await next_progress(self._master, record, last)
             if progress.finished:
-                await self._master.remember(record.entry)
+                await self._master.remember(record)
             yield progress
             if progress.finished:
                 return

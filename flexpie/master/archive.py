@@ -136,17 +136,21 @@ class Archive:
     def _keep_deployment(self, entry: ModelEntry, profile: int, content: str, saved: Saved) -> None:
         try:
             content = content or content_of(entry.path, self._hash_file)
-        except OSError as error:
+            key = fingerprint(content, entry, profile, self._cluster)
+            self._store.keep_deployment(entry.name, profile, StoredDeployment(key, saved_to_bytes(saved)))
+        except (OSError, FlexPieError) as error:  # it serves all the same; a restart will plan it again
             _log.warning("deployment not remembered model=%s: %s", entry.name, error)
-            return
-        key = fingerprint(content, entry, profile, self._cluster)
-        self._store.keep_deployment(entry.name, profile, StoredDeployment(key, saved_to_bytes(saved)))
 
     # ------------------------------------------------------------------------------------------ plans
 
     def find_plan(self, key: str) -> str | None:
-        """The text of a plan that was found before. Waits for the store: not for the event loop."""
-        return self._thread.submit(self._store.plan, key).result()
+        """The text of a plan that was found before; None where the store cannot be used now. Waits for the store: not
+        for the event loop."""
+        try:
+            return self._thread.submit(self._store.plan, key).result()
+        except FlexPieError as error:
+            _log.warning("no earlier plan is used: %s", error)
+            return None
 
     def keep_plan(self, key: str, text: str) -> None:
         """Remember a plan. Does not wait."""
@@ -163,7 +167,7 @@ class Archive:
 def _complain(future: object) -> None:
     error = getattr(future, "exception", lambda: None)()
     if error is not None:
-        _log.error("not remembered: %s", error)
+        _log.warning("plan not remembered: %s", error)
 
 
 def _cluster_hash(cluster: Cluster) -> str:

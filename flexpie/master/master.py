@@ -238,9 +238,23 @@ class Master:
         self._handle(ModelRequested(entry))
         return entry
 
-    async def remember(self, entry: ModelEntry) -> None:
-        """Serve a loaded model after a restart too."""
+    async def remember(self, record: ModelRecord) -> None:
+        """Serve a loaded model after a restart too, unless it is unloaded meanwhile."""
+        entry = record.entry
         await self.archive.keep_model(entry, self._contents[entry.name])
+        if self.state.models.get(entry.name) is not record:
+            await self.archive.remove_model(entry.name)
+
+    async def withdraw(self, record: ModelRecord) -> None:
+        """End a model whose client is not told that it is ready, whatever becomes of the store."""
+        name = record.entry.name
+        if self.state.models.get(name) is not record:
+            return
+        self._handle(UnloadRequested(name))
+        try:
+            await self.archive.remove_model(name)
+        except FlexPieError as error:
+            _log.warning("model not forgotten model=%s: %s", name, error)
 
     def reload(self, name: str) -> None:
         """Serve a model of the cluster file again; one that is served already goes on."""

@@ -18,6 +18,8 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 FILE_NAME = "master.db"
 VERSION = 1
 """Of the tables; a file of another version is left alone."""
+LOCKED_SECONDS = 1.0
+"""How long to wait for somebody else who writes to the file."""
 MOST_PLANS = 256
 """That are remembered; the ones that were used longest ago go."""
 
@@ -36,6 +38,17 @@ CREATE TABLE deployments (
 CREATE TABLE plans (key TEXT PRIMARY KEY, text TEXT NOT NULL, used INTEGER NOT NULL);
 CREATE TABLE files (path TEXT PRIMARY KEY, nbytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
 """
+_REMEDY = (
+    "It was left as it is. Start the FlexPie that wrote it, give another --state-dir, or move the file away and load "
+    "the models again."
+)
+_HELPS = {
+    "disk is full": "Make room on its disk. What was kept before is still there.",
+    "is locked": "End the other program that has the file open.",
+    "readonly": "Let the user that runs the master write it.",
+    "disk I/O error": "Look at the disk.",
+}
+"""What helps where the file itself is fine, by what SQLite says."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ class Run:
 class Store:
     """The open store.
 
-    Whatever reads from it raises ``INVALID_STATE`` where the file is damaged.
+    Whatever reads or writes raises ``INVALID_STATE`` where the file is damaged, the disk full, or the file in use.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +103,7 @@ class Store:
         self.path = folder / FILE_NAME
         try:
             # Autocommit: transactions are begun where they are needed.
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(self.path, LOCKED_SECONDS, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._unusable(str(error)) from error
         try:
@@ -216,29 +229,34 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        """All changes or none; afterwards no transaction is open, whatever went wrong."""
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise self._unusable(_reason(error)) from error
+        finally:
+            if self._db.in_transaction:  # where the disk is full, SQLite has ended it itself
+                self._db.execute("ROLLBACK")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say what it means when something that is read is not what was written."""
+        """Say what it means when the file cannot be used, or what is read is not what was written."""
         try:
             yield
         except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError) as error:
-            raise self._unusable(f"it is damaged: {error}") from error
+            raise self._unusable(_reason(error)) from error
 
     def _unusable(self, why: str) -> FlexPieError:
-        return FlexPieError(
-            ErrorCode.INVALID_STATE,
-            f"The store {self.path} cannot be used: {why}.",
-            "It was left as it is. Start the FlexPie that wrote it, give another --state-dir, or move the file away "
-            "and load the models again.",
-        )
+        remedy = next((helps for sign, helps in _HELPS.items() if sign in why), _REMEDY)
+        return FlexPieError(ErrorCode.INVALID_STATE, f"The store {self.path} cannot be used: {why}.", remedy)
+
+
+def _reason(error: Exception) -> str:
+    """Why the file cannot be used; the file itself is to blame only where nothing else is."""
+    text = str(error)
+    return text if any(sign in text for sign in _HELPS) else f"it is damaged: {text}"
 
 
 def _profiles(text: str) -> tuple[dict[str, tuple[int, ...]], ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -16,6 +20,9 @@ MAX_UPLOAD_BYTES = 8 * 1024**3
 MAX_FILES = 4096
 INCOMING = "incoming-"
 """How the folder of an unfinished upload begins."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""A disk, or what its user may have of it, is full."""
 
 
 class Upload:
@@ -31,7 +38,8 @@ class Upload:
                 f"The model has {total_bytes} bytes; the limit is {max_bytes} bytes.",
                 "Load a smaller model, or start the master with a higher --max-model-bytes.",
             )
-        self.folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
+        with _explained():
+            self.folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
         self.files: list[Path] = []
         self.hashes: list[str] = []
         """SHA-256 (hex) of each file, once it is complete."""
@@ -56,10 +64,11 @@ class Upload:
         """Take in a chunk; `file_name` begins a new file.
 
         Raises ``INVALID_ARGUMENT`` for a name that leads out of the folder, and ``TOO_LARGE`` for more bytes than
-        were announced.
+        were announced, or than the disk has left by now.
         """
         if file_name:
-            self._begin(file_name)
+            with _explained():
+                self._begin(file_name)
         if self._open is None:
             raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "The first chunk of an upload has no file name.")
         self.received_bytes += len(data)
@@ -67,12 +76,14 @@ class Upload:
             raise _too_large(
                 f"More bytes came than the {self.total_bytes} that were announced.", "Send the model again."
             )
-        self._open.write(data)
+        with _explained():
+            self._open.write(data)
         self._hash.update(data)
 
     def finish(self) -> None:
         """Every chunk is there; raises ``INVALID_ARGUMENT`` when some are missing."""
-        self._close()
+        with _explained():
+            self._close()
         if not self.files or self.received_bytes != self.total_bytes:
             raise FlexPieError(
                 ErrorCode.INVALID_ARGUMENT,
@@ -88,7 +99,8 @@ class Upload:
     def remove(self) -> None:
         """Delete every file; does nothing for an upload that was moved away."""
         if self._open is not None:
-            self._open.close()
+            with contextlib.suppress(OSError):  # what was not written yet does not fit
+                self._open.close()
             self._open = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -103,10 +115,12 @@ class Upload:
                 "Files must lie in the folder of the model, or below it.",
             )
         target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             self._open = target.open("xb")
         except OSError as error:
+            if error.errno in _FULL:
+                raise
             reason = error.strerror or str(error)
             raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"File {file_name!r}: {reason}.") from error
         self.files.append(target)
@@ -120,6 +134,19 @@ class Upload:
             self._open = None
             self.hashes.append(self._hash.hexdigest())
             self._hash = hashlib.sha256()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what it means when the disk does not take a file."""
+    try:
+        yield
+    except OSError as error:
+        raise FlexPieError(
+            ErrorCode.TOO_LARGE if error.errno in _FULL else ErrorCode.INVALID_ARGUMENT,
+            f"The master cannot keep the model: {error.strerror or error}.",
+            "Make room in the master's state folder, or start the master with another --state-dir.",
+        ) from error
 
 
 def _too_large(message: str, remedy: str) -> FlexPieError:

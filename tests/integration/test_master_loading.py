@@ -57,11 +57,11 @@ def client(cluster: LocalCluster, uploads: Path) -> Iterator[Client]:
         yield opened
         for model in opened.models():
             opened.unload(model.name)
-        wait_until(lambda: not _spooled(uploads), "uploads are removed")
+        wait_until(lambda: not _kept(uploads), "uploads are removed")
 
 
-def _spooled(uploads: Path) -> list[Path]:
-    return list(uploads.glob("flexpie-upload-*"))
+def _kept(uploads: Path) -> list[Path]:
+    return list(uploads.glob("flexpie-master-*/models/*"))
 
 
 def _assert_right(client: Client, name: str, path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_model_is_uploaded_with_progress_used_and_unloaded(client: Client, tmp
         ("image", models.IMAGE_SHAPE, "float32")
     ]
     assert client.models() == [info]
-    assert not _spooled(uploads), "weights are in memory now"
+    assert len(_kept(uploads)) == 1, "kept for a restart"
     _assert_right(client, "conv", path)
     client.unload("conv")
     assert client.models() == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,23 @@ def test_a_model_of_the_cluster_file_is_not_planned_again(tmp_path: Path) -> Non
             wait_until(lambda: client.ready("conv"), "conv is ready again")
             assert client.model("conv").deployment_id != first, "its file has changed"
             _assert_right(client, tmp_path)
+
+
+def test_a_store_that_cannot_be_written_fails_what_needs_it_and_nothing_else(site: Site) -> None:
+    path = site.folder / "conv.onnx"
+    with site.master() as (master, client):
+        client.load(path)
+        with closing(sqlite3.connect(site.folder / "state" / "master.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for call in (lambda: client.load(path, name="new", scheme="InW"), lambda: client.unload("conv")):
+                with pytest.raises(FlexPieError, match="database is locked") as caught:
+                    call()
+                assert caught.value.code is ErrorCode.INVALID_STATE
+            assert [model.name for model in client.models()] == ["conv"], "what failed to load is gone"
+            _assert_right(client, site.folder)
+        client.load(path, name="new")
+        client.unload("conv")
+        assert "Traceback" not in master.log
 
 
 def test_a_damaged_store_is_refused_and_left_alone(site: Site) -> None:

@@ -146,3 +146,30 @@ def test_a_text_that_is_damaged_is_said_when_it_is_read(tmp_path: Path) -> None:
     with closing(Store(tmp_path)) as store, pytest.raises(FlexPieError, match="it is damaged") as caught:
         store.plan("key")
     assert caught.value.code is ErrorCode.INVALID_STATE
+
+
+def test_a_file_that_others_hold_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "LOCKED_SECONDS", 0.0)
+    with closing(Store(tmp_path)) as store:
+        with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for change in (lambda: store.keep_model(CAT), lambda: store.begin_run("c", ""), lambda: store.plan("k")):
+                with pytest.raises(FlexPieError, match="cannot be used: database is locked") as caught:
+                    change()
+                assert "other program" in caught.value.remedy
+        store.keep_model(CAT)
+        assert store.models() == [CAT]
+
+
+def test_a_full_disk_is_said_and_later_forgotten(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as store:
+        store.keep_model(CAT)
+        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite says is the same as for a full disk
+        for _ in range(2):
+            with pytest.raises(FlexPieError, match="disk is full") as caught:
+                store.keep_plan("large", "x" * 100_000)
+            assert (caught.value.code, caught.value.remedy[:9]) == (ErrorCode.INVALID_STATE, "Make room")
+        store._db.execute("PRAGMA max_page_count = 1000000")
+        store.keep_plan("large", "x" * 100_000)
+        assert store.models() == [CAT]

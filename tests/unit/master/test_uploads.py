@@ -57,6 +57,23 @@ def test_no_more_bytes_than_announced_are_taken(upload: Upload) -> None:
     assert caught.value.code is ErrorCode.TOO_LARGE
 
 
+def test_a_disk_that_becomes_full_is_said(upload: Upload) -> None:
+    upload.write("a", b"x")
+    assert upload._open is not None
+    upload._open.close()
+    upload._open = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    with pytest.raises(FlexPieError, match="cannot keep the model: No space left") as caught:
+        upload.write("", b"y")
+    assert caught.value.code is ErrorCode.TOO_LARGE
+
+
+def test_a_file_is_no_folder(upload: Upload) -> None:
+    upload.write("a", b"x")
+    with pytest.raises(FlexPieError) as caught:
+        upload.write("a/b", b"y")
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
 def test_a_part_of_an_upload_is_not_one(upload: Upload) -> None:
     upload.write("a", b"012345678")
     with pytest.raises(FlexPieError, match="after 9 of 10 bytes"):
