@@ -9,7 +9,9 @@ from pathlib import Path
 from types import TracebackType
 
 from flexpie.cli.processes import DaemonProcess
+from flexpie.cli.tls_options import load_tls
 from flexpie.security.credentials import TlsFiles
+from flexpie.security.roles import Role
 
 START_SECONDS = 60.0
 """How long a daemon may take until it listens."""
@@ -22,8 +24,9 @@ class EmbeddedCluster:
     def __init__(self, workers: int = 0, cluster_file: Path | None = None, tls: TlsFiles | None = None) -> None:
         """Start `workers` local workers, or use those of a cluster file, with the certificate of a master.
 
-        Raises ``INVALID_CLUSTER`` for a wrong file.
+        Raises ``INVALID_CLUSTER`` for a wrong file, ``INVALID_ARGUMENT`` for a certificate that is no master's.
         """
+        load_tls(tls, [Role.MASTER])
         if cluster_file is not None:
             from flexpie.master.cluster_file import read_cluster_file
 

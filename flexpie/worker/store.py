@@ -1,17 +1,20 @@
 """The worker's store: one flat folder of blobs, each named by its SHA-256.
 
 ONNX subgraphs and weights lie beside each other, so that a subgraph finds its weights by name. Blobs survive
-restarts. When the folder grows over its bound, the blobs that were used longest ago go, but none that a deployment
-uses. Not safe for use from several threads at once.
+restarts. When the folder grows over its bound, or the disk is full, the blobs that were used longest ago go, but none
+that a deployment uses. Not safe for use from several threads at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -64,8 +67,9 @@ class Store:
 
     def writer(self, blob: BlobRef) -> BlobWriter:
         """Begin to write a blob; raises ``TOO_LARGE`` when there can be no room for it."""
-        self._make_room(blob.nbytes)
-        return BlobWriter(self, blob)
+        self._make_room(blob.nbytes, blob.nbytes)
+        with _explained():
+            return BlobWriter(self, blob)
 
     def pin(self, owner: str, blobs: Iterable[BlobRef]) -> None:
         """Keep these blobs until `owner` is unpinned."""
@@ -82,22 +86,28 @@ class Store:
         name = blob.sha256
         if self._sizes.get(name) != blob.nbytes:
             return False
-        if name in self._unverified:
-            if _digest(self.folder / name) != name:
-                self._remove(name)
-                return False
-            self._unverified.remove(name)
-        self._touch(name)
+        try:
+            if name in self._unverified:
+                if _digest(self.folder / name) != name:
+                    self._remove(name)
+                    return False
+                self._unverified.remove(name)
+            self._touch(name)
+        except FileNotFoundError:  # somebody made room by hand
+            self._remove(name)
+            return False
         return True
 
     def _touch(self, name: str) -> None:
         self._sizes[name] = self._sizes.pop(name)
         os.utime(self.folder / name)
 
-    def _make_room(self, nbytes: int) -> None:
+    def _make_room(self, nbytes: int, on_disk: int = 0) -> None:
+        """Remove what nobody uses until there is room for a blob, `on_disk` bytes of which are still to be written."""
         pinned = self._check_room([BlobRef("", nbytes)], f"{nbytes} bytes")
         for name in list(self._sizes):
-            if self.used_bytes + nbytes <= self.limit_bytes:
+            within_limit = self.used_bytes + nbytes <= self.limit_bytes
+            if within_limit and on_disk <= shutil.disk_usage(self.folder).free:
                 return
             if name not in pinned:
                 self._remove(name)
@@ -146,13 +156,15 @@ class BlobWriter:
         self._written += len(data)
         if self._written > self._blob.nbytes:
             raise self._corrupt(f"has more than the declared {self._blob.nbytes} bytes")
+        with _explained():
+            self._file.write(data)
         self._hash.update(data)
-        self._file.write(data)
 
     def commit(self) -> None:
         """Put the blob into the store; raises ``CORRUPT_PACKAGE`` unless size and hash are right."""
-        self._file.close()
         try:
+            with _explained():
+                self._file.close()
             if self._written != self._blob.nbytes:
                 raise self._corrupt(f"has {self._written} bytes instead of {self._blob.nbytes}")
             if self._hash.hexdigest() != self._blob.sha256:
@@ -163,11 +175,25 @@ class BlobWriter:
 
     def abort(self) -> None:
         """Forget what was written; does nothing after `commit`."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what was not written yet does not fit
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
     def _corrupt(self, what: str) -> FlexPieError:
         return FlexPieError(ErrorCode.CORRUPT_PACKAGE, f"Blob {self._blob.sha256} {what}.", "Push the package again.")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what it means when the disk does not take a blob."""
+    try:
+        yield
+    except OSError as error:
+        raise FlexPieError(
+            ErrorCode.TOO_LARGE,
+            f"The worker cannot keep a package: {error.strerror or error}.",
+            "Make room on the worker's disk, or start it with another --state-dir.",
+        ) from error
 
 
 def _digest(path: Path) -> str:

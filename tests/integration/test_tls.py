@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from flexpie.cli.status import status as status_command
+from flexpie.cli.verify import verify as verify_command
 from flexpie.client import AsyncClient, Client
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.security.authority import create_authority, issue
@@ -273,6 +274,18 @@ def test_a_daemon_refuses_a_certificate_for_another_role(secured: Secured, tmp_p
         assert worker.wait(TIMEOUT) == 1
     assert "has the role client; this needs the role worker" in worker.log
     assert "Traceback" not in worker.log
+
+
+def test_verify_needs_a_masters_certificate_and_works_with_it(secured: Secured, tmp_path: Path) -> None:
+    path = models.convolutions(tmp_path / "conv.onnx")
+    cluster = write_cluster_file(tmp_path, {name: worker.address for name, worker in secured.workers.items()})
+    arguments = [str(path), "--cluster", str(cluster), "--runs", "1", "--tls-dir"]
+    refused = CliRunner().invoke(verify_command, [*arguments, str(secured.folder_of(Role.OPERATOR))])
+    assert refused.exit_code == 3
+    assert "error [INVALID_ARGUMENT]" in refused.output
+    assert "this needs the role master" in refused.output
+    right = CliRunner().invoke(verify_command, [*arguments, str(secured.folder_of(Role.MASTER))])
+    assert (right.exit_code, "equal within rounding" in right.output) == (0, True), right.output
 
 
 def test_an_end_that_is_near_is_told_at_the_start_and_in_the_status(secured: Secured, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,3 +147,44 @@ def test_a_package_that_can_never_fit_is_refused_before_it_is_sent(tmp_path: Pat
     with pytest.raises(FlexPieError, match=r"a package of 14 bytes: its limit is 10 bytes, and .* use 4") as raised:
         store.take_offer([*fitting, ref(b"dddd")])
     assert raised.value.code is ErrorCode.TOO_LARGE
+
+
+def test_blobs_that_somebody_deleted_are_missing(tmp_path: Path) -> None:
+    old = put(Store(tmp_path), b"old")
+    store = Store(tmp_path)
+    new = put(store, b"new")
+    for blob in (old, new):
+        (tmp_path / blob.sha256).unlink()
+    assert store.missing([old, new]) == [old, new]
+    assert store.used_bytes == 0
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for end in (BlobWriter.commit, BlobWriter.abort):
+        writer = store.writer(ref(b"content"))
+        writer._file.close()
+        writer._file = open("/dev/full", "wb", buffering=2)  # noqa: SIM115
+        with pytest.raises(FlexPieError, match="cannot keep a package: No space left") as caught:
+            writer.write(b"content")
+        assert caught.value.code is ErrorCode.TOO_LARGE
+        with contextlib.suppress(FlexPieError):
+            end(writer)
+    assert names(tmp_path) == set()
+
+
+def test_what_was_used_longest_ago_makes_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    first, pinned, last = put(store, b"first"), put(store, b"pinned"), put(store, b"last")
+    store.pin("deployment", [pinned])
+    size = 20  # of the disk
+
+    def usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=size - sum(path.stat().st_size for path in folder.iterdir()))
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    new = put(store, b"1234567890")
+    assert names(tmp_path) == {pinned.sha256, last.sha256, new.sha256}
+    newest = put(store, b"12345678901234")
+    assert names(tmp_path) == {pinned.sha256, newest.sha256}
+    assert store.missing([first, last]) == [first, last]
