@@ -44,6 +44,18 @@ if TYPE_CHECKING:
 )
 @shape_option
 @profile_option
+@click.option(
+    "--in-flight", default=0, type=click.IntRange(0), help="Runs of it at once; default: by the room on the devices."
+)
+@click.option("--max-batch", default=1, show_default=True, type=click.IntRange(1), help="Requests of one run at most.")
+@click.option(
+    "--batch-wait",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="MS",
+    help="Milliseconds that a request waits for others, with --max-batch.",
+)
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds until giving up.")
 @json_option
 @reporting
@@ -57,6 +69,9 @@ def load(
     plan_path: Path | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     profiles: tuple[dict[str, tuple[int, ...]], ...],
+    in_flight: int,
+    max_batch: int,
+    batch_wait: float,
     timeout: float,
     as_json: bool,
 ) -> None:
@@ -73,6 +88,9 @@ def load(
             scheme=scheme,
             plan=given,
             objective=objective,
+            in_flight=in_flight,
+            max_batch=max_batch,
+            batch_wait=batch_wait / 1e3,
             timeout=timeout,
             on_progress=shown.show,
         )

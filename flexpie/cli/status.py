@@ -38,6 +38,8 @@ def status(address: str, tls: TlsFiles | None, as_json: bool) -> None:
         f"{found.requests_done} done, {found.requests_failed} failed, {found.requests_refused} refused"
         f"{_certificate(found.certificate_expires_at)}"
     )
+    if found.batches:
+        click.echo(f"  {found.batched_requests} requests in {counted(found.batches, 'batch')}")
     if found.answers_wrong:
         click.echo(f"  ALARM: {found.answers_wrong} of {found.answers_checked} checked answers were wrong")
     for device in found.devices:

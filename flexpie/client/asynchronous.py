@@ -124,13 +124,17 @@ class AsyncClient:
         profiles: Sequence[Shapes] | None = None,
         plan: str | None = None,
         objective: str = "latency",
+        in_flight: int = 0,
+        max_batch: int = 1,
+        batch_wait: float = 0.005,
     ) -> ModelInfo:
         """See `flexpie.Client.load`. A cancelled call leaves nothing of the model behind."""
         file = Path(path)
         try:
             requests = await asyncio.to_thread(
-                messages.load_requests, file, name, input_shapes, scheme, profiles, plan, objective
-            )
+                messages.load_requests, file, name, input_shapes, scheme, profiles, plan, objective,
+                in_flight, max_batch, batch_wait,
+            )  # fmt: skip
         except OSError as error:
             raise messages.unreadable(file, error) from error
         with self._errors(timeout):

@@ -124,6 +124,9 @@ class Client:
         profiles: Sequence[Shapes] | None = None,
         plan: str | None = None,
         objective: str = "latency",
+        in_flight: int = 0,
+        max_batch: int = 1,
+        batch_wait: float = 0.005,
     ) -> ModelInfo:
         """Upload an ONNX file with its external data, have it deployed, and return when it is ready.
 
@@ -131,14 +134,18 @@ class Client:
         `profiles` instead of it gives several sets of them, such as ``[{"x": (1, 64)}, {"x": (4, 64)}]``: each has a
         plan of its own, and a request's shapes choose among them. `plan` is the text of a plan file to deploy instead
         of searching for a plan. `objective` says what the plans are to be best at: the "latency" of one request,
-        "throughput" with many requests in flight, or least "memory" on each device.
+        "throughput" with many requests in flight, or least "memory" on each device. At most `in_flight` runs are under
+        way at once (0 leaves it to the master), each of up to `max_batch` requests that wait for one another for
+        `batch_wait` seconds at most.
 
         Raises FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL, INVALID_SHAPE, INVALID_ARGUMENT, INVALID_PLAN,
         MODEL_EXISTS, OUT_OF_MEMORY, TOO_LARGE.
         """
         file = Path(path)
         try:
-            requests = messages.load_requests(file, name, input_shapes, scheme, profiles, plan, objective)
+            requests = messages.load_requests(
+                file, name, input_shapes, scheme, profiles, plan, objective, in_flight, max_batch, batch_wait
+            )
         except OSError as error:
             raise messages.unreadable(file, error) from error
         with self._errors(timeout):

@@ -112,12 +112,21 @@ def load_requests(
     profiles: Sequence[Shapes] | None = None,
     plan: str | None = None,
     objective: str = "latency",
+    in_flight: int = 0,
+    max_batch: int = 1,
+    batch_wait: float = 0.005,
 ) -> Iterator[master_pb2.LoadRequest]:
     """The messages that upload a model with its external data, file by file.
 
     Raises OSError, at once or in between, for a file that cannot be read; ``INVALID_ARGUMENT`` for both `input_shapes`
-    and `profiles`; ``INVALID_SHAPE`` for shapes that are none.
+    and `profiles`, or for numbers below zero; ``INVALID_SHAPE`` for shapes that are none.
     """
+    if min(in_flight, max_batch, batch_wait) < 0:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT,
+            "in_flight, max_batch or batch_wait is below zero.",
+            "Leave it away, or give more.",
+        )
     if input_shapes and profiles:
         raise FlexPieError(ErrorCode.INVALID_ARGUMENT, "Both input_shapes and profiles are given.", "Give one of them.")
     files = [(path, path.name)]
@@ -131,6 +140,8 @@ def load_requests(
         profiles=[master_pb2.Profile(input_shapes=_shapes(profile)) for profile in profiles or ()],
         plan=plan,
         objective=objective,
+        in_flight=in_flight,
+        batching=master_pb2.Batching(max=max_batch, wait_seconds=batch_wait) if max_batch != 1 else None,
     )
     return _upload(spec, files)
 

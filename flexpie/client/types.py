@@ -148,6 +148,10 @@ class MasterStatus:
     """Payload that the master received from workers."""
     requests_refused: int
     """Not taken, because the master held as many as it may."""
+    batches: int
+    """Runs of several requests at once."""
+    batched_requests: int
+    """That these runs answered."""
     answers_checked: int
     """Compared with those of one device alone, as the cluster file's `self_check` says."""
     answers_wrong: int
@@ -254,6 +258,8 @@ def status_from_proto(message: master_pb2.MasterStatusReply) -> MasterStatus:
         scattered_bytes=message.scattered_bytes,
         gathered_bytes=message.gathered_bytes,
         requests_refused=message.requests_refused,
+        batches=message.batches,
+        batched_requests=message.batched_requests,
         answers_checked=message.answers_checked,
         answers_wrong=message.answers_wrong,
         holdings=_holdings_from_proto(message.holdings),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from flexpie.master.cluster_file import MAX_PROFILES, NAME_RULE, ModelEntry, Sha
 from flexpie.master.master import Master
 from flexpie.master.readiness import failure_of
 from flexpie.master.records import ModelRecord, ModelState
+from flexpie.master.serving import LONGEST_WAIT_SECONDS, MOST_BATCH, Serving, with_batches
 from flexpie.master.tracing import model_traces
 from flexpie.master.uploads import MAX_UPLOAD_BYTES, Upload
 from flexpie.master.views import models_to_proto, progress_to_proto, status_to_proto
@@ -169,7 +170,47 @@ def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
         )
     name = spec.name or PurePosixPath(upload.model_path.name).stem
     _check_name(name)
-    return ModelEntry(name, upload.model_path, _profiles(spec), scheme, _plan(spec, scheme), objective)
+    serving = _serving(spec)
+    profiles = _batched(_profiles(spec), serving)
+    return ModelEntry(name, upload.model_path, profiles, scheme, _plan(spec, scheme), objective, serving)
+
+
+def _serving(spec: master_pb2.LoadSpec) -> Serving:
+    if not spec.HasField("batching"):
+        return Serving(spec.in_flight)
+    batching = spec.batching
+    if not 1 <= batching.max <= MOST_BATCH:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Batches of {batching.max} requests are wanted.",
+            f"Choose from 1 to {MOST_BATCH}.",
+        )  # fmt: skip
+    if not 0 <= batching.wait_seconds <= LONGEST_WAIT_SECONDS:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Requests are to wait {batching.wait_seconds:g} s for others.",
+            f"Choose at most {LONGEST_WAIT_SECONDS:g} s.",
+        )  # fmt: skip
+    if batching.max > 1 and spec.plan:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, "Both batching and a plan are given.",
+            "A plan is for one set of input shapes, and batches have others: give one of them.",
+        )  # fmt: skip
+    return Serving(spec.in_flight, batching.max, batching.wait_seconds)
+
+
+def _batched(profiles: Sequence[Shapes], serving: Serving) -> tuple[Shapes, ...]:
+    try:
+        found = with_batches(profiles, serving.max_batch)
+    except ValueError as error:
+        raise FlexPieError(
+            ErrorCode.INVALID_SHAPE, f"Expected, {error}.", "Give them, or load it without batching."
+        ) from None
+    if len(found) > MAX_PROFILES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"With those of its batches the model has {len(found)} profiles; the limit is {MAX_PROFILES}.",
+            "Give fewer profiles, or smaller batches.",
+        )
+    return found
 
 
 def _plan(spec: master_pb2.LoadSpec, scheme: str) -> str:

@@ -19,6 +19,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
 from flexpie.master.model_files import ModelFiles, content_of, hash_of
 from flexpie.master.saving import Saved, cluster_text, fingerprint, saved_from_bytes, saved_to_bytes
+from flexpie.master.serving import Serving
 from flexpie.master.store import Store, StoredDeployment, StoredModel
 
 MODELS = "models"
@@ -76,7 +77,9 @@ class Archive:
     async def keep_model(self, entry: ModelEntry, content: str) -> None:
         """Remember a model that a client loaded, from now on whatever happens."""
         file = entry.path.relative_to(self.models.folder / content).as_posix()
-        stored = StoredModel(entry.name, content, file, entry.profiles, entry.scheme, entry.objective, entry.plan)
+        serving = entry.serving
+        stored = StoredModel(entry.name, content, file, entry.profiles, entry.scheme, entry.objective, entry.plan,
+                             serving.in_flight, serving.max_batch, serving.batch_wait_seconds)  # fmt: skip
         await self._on_thread(self._store.keep_model, stored)
 
     async def remove_model(self, name: str) -> None:
@@ -88,8 +91,9 @@ class Archive:
         names = {entry.name for entry in file.models}
         stored = self._store.models()
         for model in stored:
+            serving = Serving(model.in_flight, model.max_batch, model.batch_wait_seconds)
             entry = ModelEntry(model.name, self.models.path(model.content, model.file), model.profiles, model.scheme,
-                               model.plan, model.objective)  # fmt: skip
+                               model.plan, model.objective, serving)  # fmt: skip
             if model.name in names:
                 _log.warning("model not loaded again model=%s: the cluster file has one of this name", model.name)
             elif not entry.path.is_file():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ from flexpie.core.routes import groups, ways_from
 from flexpie.core.strategy import AUTO, STRATEGIES
 from flexpie.master import quantities
 from flexpie.master.calibration_file import calibrated, calibration_path, read_calibration
+from flexpie.master.serving import MOST_BATCH, Serving, with_batches
 from flexpie.master.yaml_source import Location, YamlSource, read_yaml
 from flexpie.wire.plan_files import read_plan_text
 
@@ -52,6 +54,8 @@ class ModelEntry:
     """Text of the plan file to deploy instead of searching for a plan; empty for none."""
     objective: str = Objective.LATENCY.value
     """What the plans are to be best at, one of `flexpie.core.plan.OBJECTIVES`."""
+    serving: Serving = field(default_factory=Serving)
+    """How many requests run at once, and whether in batches; their profiles are among the others."""
 
     def describe(self, profile: int) -> str:
         """A profile as users write it, such as ``input=1x3x224x224``."""
@@ -166,6 +170,7 @@ _BytesPerSecond = Annotated[float, _parsed(quantities.bandwidth)]
 _LinkBytesPerSecond = Annotated[float, _parsed(quantities.bandwidth_or_none)]
 _Patience = Annotated[float, _parsed(quantities.patience)]
 _Seconds = Annotated[float, _parsed(quantities.latency)]
+_Wait = Annotated[float, _parsed(quantities.batch_wait)]
 
 
 class _Table(BaseModel):
@@ -194,6 +199,11 @@ class _Link(_Table):
 _Shapes = dict[str, list[Annotated[int, Field(ge=0)]]]
 
 
+class _Batching(_Table):
+    max: Annotated[int, Field(ge=1, le=MOST_BATCH)]
+    wait: _Wait = Serving().batch_wait_seconds
+
+
 class _Model(_Table):
     path: Annotated[str, Field(min_length=1)]
     name: _Name | None = None
@@ -202,6 +212,13 @@ class _Model(_Table):
     scheme: Annotated[str, _parsed(_one_of(*STRATEGIES))] = AUTO
     plan: Annotated[str, Field(min_length=1)] | None = None
     objective: Annotated[str, _parsed(_one_of(*OBJECTIVES))] = Objective.LATENCY.value
+    in_flight: Annotated[int, Field(ge=1)] | None = None
+    batching: _Batching | None = None
+
+    @property
+    def shapes(self) -> list[_Shapes]:
+        """Of its profiles."""
+        return self.profiles or [self.input_shapes or {}]
 
 
 class _SelfCheck(_Table):
@@ -237,6 +254,7 @@ _EXPECTED: Mapping[str, str] = {
     "finite_number": "expected a finite number",
     "greater_than": "expected a number above {gt}",
     "greater_than_equal": "expected a number of {ge} or more",
+    "less_than_equal": "expected a number of {le} or less",
     "too_short": "expected at least one entry",
     "too_long": "expected at most {max_length} entries",
     "string_too_short": "expected a text",
@@ -260,6 +278,8 @@ def _known_keys(table: Location) -> list[str]:
     """The keys of the table at a location."""
     entries: dict[str, type[_Table]] = {"devices": _Device, "links": _Link, "models": _Model, "self_check": _SelfCheck}
     model = entries[str(table[0])] if table else _Content
+    if table[-1:] == ("batching",):
+        model = _Batching
     return [item.alias or name for name, item in model.model_fields.items()]
 
 
@@ -298,6 +318,7 @@ def _wrong_models(content: _Content) -> list[_Mistake]:
             found.append((("models", at, "plan"), "expected either a scheme or a plan, found both", None))
         if model.scheme != AUTO and model.objective != Objective.LATENCY.value:
             found.append((("models", at, "objective"), f"expected only with the scheme {AUTO}", model.objective))
+        found += _wrong_batching(model, ("models", at, "batching"))
         if model.profiles is None:
             continue
         if model.plan is not None and len(model.profiles) > 1:
@@ -310,6 +331,26 @@ def _wrong_models(content: _Content) -> list[_Mistake]:
             if first < index:
                 found.append(((*location, index), f"expected other shapes than those of profiles[{first}]", None))
     return found
+
+
+def _wrong_batching(model: _Model, location: Location) -> list[_Mistake]:
+    if model.batching is None or model.batching.max == 1:
+        return []
+    if model.plan is not None:
+        return [(location, "expected either batching or a plan, which is for one set of shapes, found both", None)]
+    try:
+        profiles = with_batches(_profiles(model), model.batching.max)
+    except ValueError as error:
+        return [(location, f"expected, {error}", None)]
+    if len(profiles) > MAX_PROFILES:
+        return [
+            (location, f"expected at most {MAX_PROFILES} profiles, those of its batches included", f"{len(profiles)}")
+        ]
+    return []
+
+
+def _profiles(model: _Model) -> list[Shapes]:
+    return [{name: tuple(shape) for name, shape in shapes.items()} for shapes in model.shapes]
 
 
 def _wrong_center(content: _Content) -> list[_Mistake]:
@@ -377,9 +418,12 @@ def _path(source: YamlSource, text: str) -> Path:
 
 def _entry(source: YamlSource, model: _Model) -> ModelEntry:
     path = _path(source, model.path)
-    profiles = model.profiles or [model.input_shapes or {}]
-    shapes = tuple({name: tuple(shape) for name, shape in profile.items()} for profile in profiles)
-    return ModelEntry(model.name or path.stem, path, shapes, model.scheme, objective=model.objective)
+    profiles, serving = tuple(_profiles(model)), Serving(model.in_flight or 0)
+    if model.batching is not None:
+        serving = replace(serving, max_batch=model.batching.max, batch_wait_seconds=model.batching.wait)
+        with contextlib.suppress(ValueError):  # a mistake, which is told with all others
+            profiles = with_batches(profiles, serving.max_batch)
+    return ModelEntry(model.name or path.stem, path, profiles, model.scheme, objective=model.objective, serving=serving)
 
 
 def _cluster(content: _Content) -> Cluster:

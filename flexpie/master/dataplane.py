@@ -85,9 +85,10 @@ class DataPlane:
         profile: int,
         inputs: Mapping[str, tuple[Array, ElementType]],
         deadline: float,
+        count: int = 1,
     ) -> list[tuple[TensorSpec, Array]]:
         """Answer a request; raises the FlexPieError that ends it. `deadline` is a time of the running
-        event loop's clock.
+        event loop's clock, and `count` how many of clients' requests are gathered in it.
 
         Where a run cannot be finished because a device or a link is lost, the state starts another one: inference
         changes nothing, so that nobody notices more than the time that it takes.
@@ -97,7 +98,7 @@ class DataPlane:
         arrays = {name: array for name, (array, _) in inputs.items()}
         succeeded = False
         try:
-            self._tell(RequestArrived(request.number, model, profile))
+            self._tell(RequestArrived(request.number, model, profile, count))
             while True:
                 deployment = await request.started()
                 try:

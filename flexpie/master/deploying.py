@@ -37,6 +37,7 @@ from flexpie.master.events import (
 from flexpie.master.interface import Interface
 from flexpie.master.ports import ports_of
 from flexpie.master.saving import Saved, plan_key
+from flexpie.master.serving import check_axes, origin
 from flexpie.pipeline import Compiled
 from flexpie.planner.planning import PlanningResult
 from flexpie.wire.codec import program_to_proto
@@ -106,6 +107,10 @@ class Planned:
     result: PlanningResult
 
 
+async def _believe(start: StartDeployment, models: Sequence[ImportedModel], deployment: Deployment) -> None:
+    """Nothing is to be proved."""
+
+
 class ResumeError(Exception):
     """The workers cannot go on with a deployment of an earlier run."""
 
@@ -136,6 +141,8 @@ class Deployer:
     plans: PlanBook | None = None
     keep: Callable[[StartDeployment, Saved], object] = lambda start, saved: None
     """Called with a deployment that is ready, to go on with it after a restart."""
+    prove: Callable[[StartDeployment, Sequence[ImportedModel], Deployment], Awaitable[None]] = _believe
+    """Called with a deployment that is ready and not yet kept; raises FlexPieError if it is not to serve."""
     saved: dict[DeploymentId, Saved] = field(default_factory=dict)
     """Deployments of earlier runs, until they are started."""
     standbys: dict[DeploymentId, tuple[StartDeployment, Saved]] = field(default_factory=dict)
@@ -174,6 +181,7 @@ class Deployer:
             return dataclasses.replace(deployment, pushed_bytes=pushed)
         programs = {index: _program(compiled, index) for index in deployment.participants}
         ready = await self._build(deployment, programs)
+        await self.prove(start, models, ready)
         interface = _interface(start.entry, start.profile, model)
         saved = Saved(deployment, start.devices, programs, interface, summary)
         if start.standby:
@@ -286,6 +294,7 @@ class Deployer:
             raise
         interfaces = tuple(_interface(entry, index, model) for index, model in enumerate(models))
         _check_different(entry, interfaces)
+        _check_batches(entry, interfaces)
         self.report(ModelImported(entry.name, interfaces))
         return models
 
@@ -429,6 +438,13 @@ def _check_different(entry: ModelEntry, interfaces: Sequence[Interface]) -> None
                 "the same shapes.",
                 "Leave one of them away.",
             )
+
+
+def _check_batches(entry: ModelEntry, interfaces: Sequence[Interface]) -> None:
+    """What is gathered must be longer along the first axis, and the same otherwise."""
+    for index, interface in enumerate(interfaces):
+        if (found := origin(entry.profiles, index, entry.serving.max_batch)) is not None:
+            check_axes(entry.name, interfaces[found[0]], interface, found[1])
 
 
 def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -> Deployment:

@@ -255,6 +255,8 @@ class RequestArrived:
     model: ModelName
     profile: int = 0
     """The one that it fits."""
+    count: int = 1
+    """Of clients' requests in it, where several were gathered."""
 
 
 @dataclass(frozen=True, slots=True)

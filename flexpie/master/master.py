@@ -22,6 +22,9 @@ from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master import refusals
 from flexpie.master.admission import Admission, AdmissionLimits, Client
 from flexpie.master.archive import Archive, Recalled
+from flexpie.master.batch_proofs import BatchProofs
+from flexpie.master.batches import BatchCounts, Batches, Inputs, Outputs
+from flexpie.master.batching import Batcher
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
 from flexpie.master.dataplane import DataPlane
 from flexpie.master.deploying import Deployer, Pipeline, ResumeError
@@ -75,6 +78,7 @@ from flexpie.master.records import ModelRecord
 from flexpie.master.replanning import Replanner, expectation_of
 from flexpie.master.saving import Saved
 from flexpie.master.self_check import Answer, NotComparableError, SelfCheck
+from flexpie.master.serving import batch_profiles, origin
 from flexpie.master.standbys import reserved_by
 from flexpie.master.state import MasterState
 from flexpie.master.turnstile import Turnstile
@@ -141,9 +145,13 @@ class Master:
         self._names = {device.address: device.name for device in file.cluster.devices}
         self._unreachable: dict[DeviceName, frozenset[DeviceName]] = {}
         """What each device said last of its peers."""
+        self._proofs = BatchProofs(self._ask, self._server)
         self._deployer = Deployer(
-            planning, file.cluster, self.links, master_id, self._handle, archive, self._keep_deployment
-        )
+            planning, file.cluster, self.links, master_id, self._handle, archive, self._keep_deployment,
+            self._proofs.prove,
+        )  # fmt: skip
+        self._batches: dict[ModelName, Batches] = {}
+        self.batch_counts = BatchCounts()
         self._memory: dict[DeviceName, int] = {}
         self.certificate_ends: dict[DeviceName, int] = {}
         """Of the devices' certificates, in seconds since 1970; 0 for a device without one."""
@@ -301,8 +309,29 @@ class Master:
         nbytes = sum(array.nbytes for array, _ in inputs.values())
         async with self.turnstile.turn(model, client, nbytes, deadline):
             if self.state.models.get(model) is not record:  # it has been loaded anew meanwhile
-                _, profile = self._choose(model, inputs)
+                record, profile = self._choose(model, inputs)
+            if record.entry.serving.batches and record.profiles[profile].serving:
+                return await self._batches_of(record).infer(profile, inputs, deadline)
             return await self.data.infer(model, profile, inputs, deadline)
+
+    def _batches_of(self, record: ModelRecord) -> Batches:
+        """What gathers a model's requests."""
+        entry, serving = record.entry, record.entry.serving
+        if entry.name not in self._batches:
+
+            def sizes(profile: int) -> list[int]:
+                found = batch_profiles(entry.profiles, profile, serving.max_batch)
+                return [size for size, index in found.items() if size == 1 or record.profiles[index].serving]
+
+            async def run(profile: int, size: int, inputs: Inputs, deadline: float) -> Outputs:
+                if self.state.models.get(entry.name) is not record:
+                    raise refusals.unloaded(entry.name).error
+                index = batch_profiles(entry.profiles, profile, serving.max_batch)[size]
+                return await self.data.infer(entry.name, index, inputs, deadline, size)
+
+            batcher = Batcher(serving.batch_wait_seconds, serving.runs(self.settings.admission.running))
+            self._batches[entry.name] = Batches(batcher, sizes, run, self._spawn, self.batch_counts)
+        return self._batches[entry.name]
 
     def _choose(self, model: str, inputs: Mapping[str, tuple[Array, ElementType]]) -> tuple[ModelRecord, int]:
         """The model of a request, and the profile that its inputs fit."""
@@ -373,7 +402,7 @@ class Master:
             case PromoteStandby(deployment):
                 _log.info("standby serves deployment=%s", deployment)
                 self._deployer.promote(deployment)
-                self._set_places(self._deployments[deployment])
+                self._set_places(self._deployments[deployment].model)
             case Undeploy(deployment, devices):
                 self._deployments.pop(deployment, None)
                 return self._spawn(self._undeploy(deployment, devices))
@@ -381,6 +410,8 @@ class Master:
                 self._deployer.forget(model)
                 self.turnstile.admission.forget(model)
                 self.checks.forget(model)
+                self._batches.pop(model, None)
+                self._proofs.forget(model)
                 if content := self._contents.pop(model, ""):
                     self.archive.models.release(content)
             case Probe(device):
@@ -430,9 +461,9 @@ class Master:
                 self._watch.expect(start.deployment, expectation_of(planned.result))
             if not start.pushed_only:
                 self._deployments[start.deployment] = deployment
-            if not start.standby:
-                self._set_places(deployment)
             self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))
+            if not start.standby:
+                self._set_places(start.entry.name)
             _log.info("%s ready model=%s deployment=%s", what, name, start.deployment)
         finally:
             self._builds.pop(start.deployment, None)
@@ -474,17 +505,36 @@ class Master:
             self._deployer.standbys.pop(identity, None)
             if self._deployer.draws(model, profile):
                 raise NotComparableError("it draws random numbers, which are others every time")
-            deadline = asyncio.get_running_loop().time() + self.settings.request_timeout_seconds
-            outputs = await self.data.ask(deployment, inputs, deadline)
-            return {spec.name: array for spec, array in zip(deployment.outputs, outputs, strict=True)}
+            return await self._ask(deployment, inputs)
         finally:
             self._building.pop(identity, None)
             await self._undeploy(identity, (device,))
 
-    def _set_places(self, deployment: Deployment) -> None:
-        """A deployment serves: as many of its model's requests run as its devices have room for."""
-        if deployment.max_requests:
-            self.turnstile.admission.set_places(deployment.model, deployment.max_requests)
+    async def _ask(self, deployment: Deployment, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """What a deployment answers that may not serve; raises the FlexPieError that ends it."""
+        deadline = asyncio.get_running_loop().time() + self.settings.request_timeout_seconds
+        outputs = await self.data.ask(deployment, inputs, deadline)
+        return {spec.name: array for spec, array in zip(deployment.outputs, outputs, strict=True)}
+
+    def _set_places(self, model: ModelName) -> None:
+        """A deployment serves: as many of its model's requests run as are wanted, and its devices have room for."""
+        record = self.state.models.get(model)
+        if record is None:
+            return
+        entry, rooms = record.entry, []
+        for profile in record.profiles:
+            found = self._deployments.get(profile.serving.id) if profile.serving else None
+            if found is not None and found.max_requests:
+                batch = origin(entry.profiles, profile.index, entry.serving.max_batch)
+                rooms.append(found.max_requests * (batch[1] if batch else 1))
+        places = entry.serving.places(self.settings.admission.running, min(rooms, default=None))
+        self.turnstile.admission.set_places(model, places)
+
+    def _server(self, model: ModelName, profile: int) -> Deployment | None:
+        """What serves a profile now."""
+        record = self.state.models.get(model)
+        serving = record.profiles[profile].serving if record else None
+        return self._deployments.get(serving.id) if serving else None
 
     async def _undeploy(self, deployment: DeploymentId, devices: tuple[DeviceName, ...]) -> None:
         self._deployer.forget_deployment(deployment)

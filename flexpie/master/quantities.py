@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from flexpie.core.heartbeat import LONGEST_PATIENCE_SECONDS, SHORTEST_PATIENCE_SECONDS
+from flexpie.master.serving import LONGEST_WAIT_SECONDS
 
 NO_LINK = "none"
 """Bandwidth of a link that does not exist."""
@@ -65,6 +66,15 @@ def patience(text: str) -> float:
     expected = "a time of 100 ms to 60 s, such as '1 s'"
     seconds = float(_parse(text, _SECONDS, expected, positive=True))
     if not SHORTEST_PATIENCE_SECONDS <= seconds <= LONGEST_PATIENCE_SECONDS:
+        raise ValueError(expected)
+    return seconds
+
+
+def batch_wait(text: str) -> float:
+    """Seconds that a request waits for others, from text such as ``5 ms``; ValueError says what is expected."""
+    expected = f"a time of at most {LONGEST_WAIT_SECONDS:g} s, such as '5 ms'"
+    seconds = float(_parse(text, _SECONDS, expected, positive=False))
+    if seconds > LONGEST_WAIT_SECONDS:
         raise ValueError(expected)
     return seconds
 

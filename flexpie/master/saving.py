@@ -52,7 +52,8 @@ def fingerprint(content: str, entry: ModelEntry, profile: int, cluster: Cluster)
     """SHA-256 (hex) of everything that a deployment follows from: what the model's files hold (`content`, a hash), how
     it is to be served, the cluster with its calibration, and the version of FlexPie."""
     shapes = sorted((name, tuple(shape)) for name, shape in entry.profiles[profile].items())
-    served = (entry.name, profile, len(entry.profiles), shapes, entry.scheme, entry.objective, entry.plan)
+    served = (entry.name, profile, len(entry.profiles), shapes, entry.scheme, entry.objective, entry.plan,
+              entry.serving.max_batch)  # fmt: skip
     return _hash(__version__, content, served, cluster_text(cluster))
 
 

@@ -101,6 +101,8 @@ class MasterState:
         self.retiring: dict[DeploymentId, DeploymentRecord] = {}
         """Replaced deployments that still have requests."""
         self.requests: dict[RequestId, ProfileRecord] = {}
+        self.counts: dict[RequestId, int] = {}
+        """How many requests of clients each of them is."""
         self.reruns = Reruns()
         self.requests_done = 0
         self.requests_failed = 0
@@ -134,8 +136,8 @@ class MasterState:
             self._apply_to_deployments(event)
         else:
             match event:
-                case RequestArrived(request, model, profile):
-                    self._admit(request, model, profile)
+                case RequestArrived(request, model, profile, count):
+                    self._admit(request, model, profile, count)
                 case RequestDisturbed(request, deployment, failure):
                     self._disturb(request, deployment, failure)
                 case PauseEnded(deployment):
@@ -447,14 +449,15 @@ class MasterState:
 
     # ------------------------------------------------------------------------------------------ requests
 
-    def _admit(self, request: RequestId, name: ModelName, index: int) -> None:
+    def _admit(self, request: RequestId, name: ModelName, index: int, count: int) -> None:
         failure = self._refusal(name, index)
         if failure:
-            self.requests_failed += 1
+            self.requests_failed += count
             self._out.append(FailRequest(request, failure))
             return
         profile = self.models[name].profiles[index]
         self.requests[request] = profile
+        self.counts[request] = count
         profile.waiting.append(request)
         self._flush(profile)
 
@@ -537,10 +540,11 @@ class MasterState:
         if profile is None:
             return  # failed before by an instruction
         self.reruns.forget(request)
+        count = self.counts.pop(request)
         if succeeded:
-            self.requests_done += 1
+            self.requests_done += count
         else:
-            self.requests_failed += 1
+            self.requests_failed += count
         if request in profile.waiting:
             profile.waiting.remove(request)
         if profile.serving:

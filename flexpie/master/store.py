@@ -16,7 +16,7 @@ from pathlib import Path
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 FILE_NAME = "master.db"
-VERSION = 1
+VERSION = 2
 """Of the tables; a file of another version is left alone."""
 LOCKED_SECONDS = 1.0
 """How long to wait for somebody else who writes to the file."""
@@ -29,7 +29,8 @@ _SCHEMA = """
 CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, cluster TEXT NOT NULL, calibration TEXT NOT NULL);
 CREATE TABLE models (
     name TEXT PRIMARY KEY, content TEXT NOT NULL, file TEXT NOT NULL, profiles TEXT NOT NULL, scheme TEXT NOT NULL,
-    objective TEXT NOT NULL, plan TEXT NOT NULL
+    objective TEXT NOT NULL, plan TEXT NOT NULL, in_flight INTEGER NOT NULL, max_batch INTEGER NOT NULL,
+    batch_wait_seconds REAL NOT NULL
 );
 CREATE TABLE deployments (
     model TEXT NOT NULL, profile INTEGER NOT NULL, fingerprint TEXT NOT NULL, content BLOB NOT NULL,
@@ -65,6 +66,10 @@ class StoredModel:
     objective: str
     plan: str
     """Text of the plan file that was given with it; may be empty."""
+    in_flight: int = 0
+    max_batch: int = 1
+    batch_wait_seconds: float = 0.0
+    """See `flexpie.master.serving.Serving`."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,10 @@ class Store:
     def keep_model(self, model: StoredModel) -> None:
         """Remember a model; one of the same name is replaced."""
         profiles = json.dumps([dict(shapes) for shapes in model.profiles])
-        row = (model.name, model.content, model.file, profiles, model.scheme, model.objective, model.plan)
+        row = (model.name, model.content, model.file, profiles, model.scheme, model.objective, model.plan,
+               model.in_flight, model.max_batch, model.batch_wait_seconds)  # fmt: skip
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def remove_model(self, name: str) -> None:
         """Forget a model and its deployments."""

@@ -30,6 +30,14 @@ class Shape(_message.Message):
     dims: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, dims: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Batching(_message.Message):
+    __slots__ = ("max", "wait_seconds")
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    max: int
+    wait_seconds: float
+    def __init__(self, max: _Optional[int] = ..., wait_seconds: _Optional[float] = ...) -> None: ...
+
 class Profile(_message.Message):
     __slots__ = ("input_shapes",)
     class InputShapesEntry(_message.Message):
@@ -44,7 +52,7 @@ class Profile(_message.Message):
     def __init__(self, input_shapes: _Optional[_Mapping[str, Shape]] = ...) -> None: ...
 
 class LoadSpec(_message.Message):
-    __slots__ = ("name", "input_shapes", "scheme", "total_bytes", "profiles", "objective", "plan")
+    __slots__ = ("name", "input_shapes", "scheme", "total_bytes", "profiles", "objective", "plan", "in_flight", "batching")
     class InputShapesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +67,8 @@ class LoadSpec(_message.Message):
     PROFILES_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    BATCHING_FIELD_NUMBER: _ClassVar[int]
     name: str
     input_shapes: _containers.MessageMap[str, Shape]
     scheme: str
@@ -66,7 +76,9 @@ class LoadSpec(_message.Message):
     profiles: _containers.RepeatedCompositeFieldContainer[Profile]
     objective: str
     plan: str
-    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ..., profiles: _Optional[_Iterable[_Union[Profile, _Mapping]]] = ..., objective: _Optional[str] = ..., plan: _Optional[str] = ...) -> None: ...
+    in_flight: int
+    batching: Batching
+    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ..., profiles: _Optional[_Iterable[_Union[Profile, _Mapping]]] = ..., objective: _Optional[str] = ..., plan: _Optional[str] = ..., in_flight: _Optional[int] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("file_name", "data")
@@ -257,7 +269,7 @@ class MasterStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class MasterStatusReply(_message.Message):
-    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes", "holdings", "requests_refused", "certificate_expires_at", "answers_checked", "answers_wrong")
+    __slots__ = ("version", "uptime_seconds", "devices", "models", "requests_in_flight", "requests_done", "requests_failed", "scattered_bytes", "gathered_bytes", "holdings", "requests_refused", "certificate_expires_at", "answers_checked", "answers_wrong", "batches", "batched_requests")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +284,8 @@ class MasterStatusReply(_message.Message):
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_CHECKED_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_WRONG_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    BATCHED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     version: str
     uptime_seconds: float
     devices: _containers.RepeatedCompositeFieldContainer[DeviceInfo]
@@ -286,4 +300,6 @@ class MasterStatusReply(_message.Message):
     certificate_expires_at: int
     answers_checked: int
     answers_wrong: int
-    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., requests_refused: _Optional[int] = ..., certificate_expires_at: _Optional[int] = ..., answers_checked: _Optional[int] = ..., answers_wrong: _Optional[int] = ...) -> None: ...
+    batches: int
+    batched_requests: int
+    def __init__(self, version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceInfo, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelInfo, _Mapping]]] = ..., requests_in_flight: _Optional[int] = ..., requests_done: _Optional[int] = ..., requests_failed: _Optional[int] = ..., scattered_bytes: _Optional[int] = ..., gathered_bytes: _Optional[int] = ..., holdings: _Optional[_Union[_holdings_pb2.Holdings, _Mapping]] = ..., requests_refused: _Optional[int] = ..., certificate_expires_at: _Optional[int] = ..., answers_checked: _Optional[int] = ..., answers_wrong: _Optional[int] = ..., batches: _Optional[int] = ..., batched_requests: _Optional[int] = ...) -> None: ...

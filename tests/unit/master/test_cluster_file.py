@@ -15,6 +15,7 @@ from flexpie.core.routes import all_ways
 from flexpie.core.strategy import STRATEGIES
 from flexpie.master.calibration_file import read_calibration
 from flexpie.master.cluster_file import ClusterFile, ModelEntry, read_cluster_file
+from flexpie.master.serving import Serving
 
 FULL = """\
     devices:
@@ -110,6 +111,17 @@ def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "cluster.calibration.yaml"
     path.write_text(calibration)
     assert read_calibration(path).links["pi-1", "pi-2"].bandwidth_bytes_per_second == 114e6
+
+
+def test_a_model_says_how_many_requests_run_at_once_and_together(tmp_path: Path) -> None:
+    model = "models:\n- path: a.onnx\n  input_shapes: {x: [1, 3]}\n"
+    (found,) = _read(tmp_path, DEVICES + model + "  in_flight: 3\n  batching: {max: 5, wait: 2 ms}\n").models
+    assert found.serving == Serving(in_flight=3, max_batch=5, batch_wait_seconds=0.002)
+    assert found.profiles == ({"x": (1, 3)}, {"x": (2, 3)}, {"x": (4, 3)})
+    (found,) = _read(tmp_path, DEVICES + model + "  batching: {max: 2}\n").models
+    assert found.serving == Serving(max_batch=2, batch_wait_seconds=0.005)
+    (found,) = _read(tmp_path, DEVICES + model).models
+    assert found.serving == Serving()
 
 
 def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
@@ -232,6 +244,34 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (
             DEVICES + "models:\n- path: a.onnx\n  profiles:\n  - {x: [1]}\n  - {x: [2]}\n  - {x: [1]}\n",
             "9: models[0].profiles[2]: expected other shapes than those of profiles[0].",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [1]}\n  in_flight: 0\n",
+            "7: models[0].in_flight: expected a number of 1 or more, found '0'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  batching: {max: 4}\n",
+            "6: models[0].batching: expected, for batching, shapes of every input that begin with 1",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [1]}\n  batching: {max: 999}\n",
+            "7: models[0].batching.max: expected a number of 256 or less, found '999'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [1]}\n  batching: {max: 4, wait: 1 h}\n",
+            "7: models[0].batching.wait: expected a time of at most 10 s, such as '5 ms'",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [1]}\n  batching: {max: 4, wit: 5 ms}\n",
+            "7: models[0].batching.wit: unknown key; expected one of max, wait (did you mean 'wait'?).",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  profiles: [{x: [1, 3]}, {x: [1, 4]}]\n  batching: {max: 256}\n",
+            "7: models[0].batching: expected at most 16 profiles, those of its batches included, found '18'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [1]}\n  plan: p.json\n  batching: {max: 4}\n",
+            "8: models[0].batching: expected either batching or a plan, which is for one set of shapes, found both.",
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  profiles: []\n",

@@ -12,7 +12,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.master import store as stores
 from flexpie.master.store import FILE_NAME, Run, Store, StoredDeployment, StoredModel
 
-CAT = StoredModel("cat", "c0ffee", "cat.onnx", ({"x": (1, 2)}, {"x": (4, 2)}), "auto", "latency", "")
+CAT = StoredModel("cat", "c0ffee", "cat.onnx", ({"x": (1, 2)}, {"x": (4, 2)}), "auto", "latency", "", 3, 4, 0.5)
 READY = StoredDeployment("f1", b"\0\1")
 
 
@@ -106,7 +106,7 @@ def test_a_store_of_another_version_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / stores.FILE_NAME) as database:
         database.execute("PRAGMA user_version = 7")
     database.close()
-    assert "it has version 7, and this FlexPie reads version 1" in _refused(tmp_path)
+    assert f"it has version 7, and this FlexPie reads version {stores.VERSION}" in _refused(tmp_path)
 
 
 def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
