@@ -186,7 +186,7 @@ class Deployer:
         saved = Saved(deployment, start.devices, programs, interface, summary)
         if start.standby:
             self.standbys[deployment.id] = start, saved
-        else:
+        elif not start.interim:
             self.keep(start, saved)
         return dataclasses.replace(ready, pushed_bytes=pushed)
 

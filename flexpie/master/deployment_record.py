@@ -26,6 +26,10 @@ class DeploymentRecord:
     pushed_bytes: int = 0
     requests: set[RequestId] = field(default_factory=set)
     """In flight on it."""
+    interim: bool = False
+    """Whether it is on one device, to serve until the plan over all devices is ready."""
+    resumed: bool = False
+    """Whether it is one of an earlier run of the master, which its workers have built already."""
     paused: bool = False
     """Whether requests wait because a run on it was disturbed a moment ago."""
 
@@ -36,5 +40,5 @@ class DeploymentRecord:
     def uses(self, link: LinkName) -> bool:
         """Whether it sends anything over a link."""
         if self.plan is None:
-            return link not in self.missing
+            return not self.interim and link not in self.missing
         return link in self.plan.links

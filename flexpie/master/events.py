@@ -347,6 +347,8 @@ class StartDeployment:
     """Whether it is made for the time after a device is lost, in the background."""
     pushed_only: bool = False
     """Whether to push it only, because there is no room to build it beside what runs."""
+    interim: bool = False
+    """Whether it only serves until the plan over all devices is ready; a restarted master does not go on with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,8 @@ class ProfileRecord:
     """Whether another attempt is scheduled."""
     was_ready: bool = False
     """Whether requests wait for it (it is being planned again) instead of being refused (it never worked)."""
+    interrupted: bool = False
+    """Whether what was to serve it again was itself lost on its way: the next attempt is the quickest one."""
     waiting: deque[RequestId] = field(default_factory=deque)
     replan: ReplanWanted | None = None
     """Why there is to be another plan although this one serves."""

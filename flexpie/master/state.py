@@ -12,11 +12,8 @@ Rules that hold at all times
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from flexpie.core.errors import ErrorCode
-from flexpie.core.plan import Objective
-from flexpie.core.strategy import SINGLE_DEVICE
 from flexpie.master import readiness, refusals
 from flexpie.master.deployment_record import DeploymentRecord
 from flexpie.master.events import (
@@ -78,6 +75,7 @@ from flexpie.master.records import DeviceState, ModelRecord, ModelState, Profile
 from flexpie.master.reruns import Reruns
 from flexpie.master.standby_keeper import StandbyKeeper
 from flexpie.master.standbys import reserved_by
+from flexpie.master.undivided import interim_of, trusted
 from flexpie.wire.framing import Failure
 
 PASSING = frozenset({ErrorCode.DEVICE_UNREACHABLE, ErrorCode.SHUTTING_DOWN})
@@ -204,6 +202,7 @@ class MasterState:
                 if profile.serving:
                     self._out.append(PromoteStandby(profile.serving.id))
             if profile.building and broken(profile.building):
+                profile.interrupted = _is_down(profile)
                 self._abandon(profile)
         for deployment in list(self.retiring.values()):
             if failure and broken(deployment):
@@ -224,7 +223,9 @@ class MasterState:
             self._out.append(ScheduleLinkCheck(link, self.links.check_after_seconds(link)))
 
             def broken(deployment: DeploymentRecord, link: LinkName = link) -> bool:
-                return deployment.uses(link)
+                # What workers have built and go on with is worth more than the word of one of them, who may have been
+                # held up as the master was: the check tells.
+                return deployment.uses(link) and not deployment.resumed
 
             self._end_deployments(broken, refusals.link_lost(*link))
         if links:
@@ -236,8 +237,14 @@ class MasterState:
         if works:
             self.links.restore(link)
             self._membership_changed()
-        else:
-            self._out.append(ScheduleLinkCheck(link, self.links.check_after_seconds(link)))
+            return
+        self._out.append(ScheduleLinkCheck(link, self.links.check_after_seconds(link)))
+        if any(deployment.uses(link) for deployment in self._on_their_way_or_serving()):
+            self._end_deployments(lambda deployment: deployment.uses(link), refusals.link_lost(*link))
+
+    def _on_their_way_or_serving(self) -> Iterator[DeploymentRecord]:
+        for profile in self.profiles():
+            yield from filter(None, (profile.serving, profile.building))
 
     def _suspect(self, device: DeviceName) -> None:
         if self.members.suspect(device):
@@ -353,14 +360,21 @@ class MasterState:
     def _switch_over(self, profile: ProfileRecord, deployment: DeploymentRecord) -> None:
         before, profile.serving, profile.building = profile.serving, deployment, None
         profile.failure, profile.failed_on, profile.attempts, profile.was_ready = None, None, 0, True
+        profile.interrupted = False
         profile.standbys.settled.clear()
+        if deployment.interim and deployment.plan:
+            deployment.devices = deployment.plan.participants  # so that the others are planned in at once
         if before:
             self.retire(before)
 
     def _give_up(self, profile: ProfileRecord, deployment: DeploymentRecord, failure: Failure) -> None:
         profile.building, profile.failure = None, failure
         profile.failed_on = frozenset(deployment.devices), deployment.missing
-        if not self._passes(profile, deployment, failure):
+        passes = self._passes(profile, deployment, failure)
+        profile.interrupted = passes and _is_down(profile)
+        if not passes:
+            if deployment.interim:  # it does not fit on one device, say
+                profile.failure, profile.failed_on = None, None
             return
         if failure.code is ErrorCode.DEVICE_UNREACHABLE:  # usually a peer notices the loss of a device first
             for device in deployment.devices:
@@ -437,7 +451,8 @@ class MasterState:
         reserved = reserved_by(other.serving for other in self.profiles() if other is not profile and other.serving)
         missing = frozenset(link for link in self.links.missing if set(link) <= set(self.members.connected))
         devices = resumable.devices if resumable else self.members.connected
-        profile.building = DeploymentRecord(identity, devices, missing)
+        interim = profile.interrupted and len(devices) > 1 and not profile.distrusted and not resumable
+        profile.building = DeploymentRecord(identity, devices, missing, interim=interim, resumed=bool(resumable))
         replan, profile.replan = profile.replan, None
         only, remark = (replan.only, replan.remark) if replan else ("", "")
         model = profile.model
@@ -445,7 +460,11 @@ class MasterState:
         start = StartDeployment(
             identity, model.entry, self.members.connected, reserved, profile.index, siblings, missing, only, remark
         )
-        self._out.append(undivided(start, profile.distrusted) if profile.distrusted else start)
+        if profile.distrusted:
+            start = trusted(start, profile.distrusted)
+        elif interim:
+            start = interim_of(start)
+        self._out.append(start)
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -581,9 +600,6 @@ def _remembered(event: ModelRequested) -> ModelRecord:
     return model
 
 
-def undivided(start: StartDeployment, distrusted: PlanDistrusted) -> StartDeployment:
-    """The same on one device alone, of those that compute the same if one is there."""
-    trusted = tuple(name for name in start.devices if name in distrusted.trusted) or start.devices
-    entry = replace(start.entry, scheme=SINGLE_DEVICE, objective=Objective.LATENCY.value, plan="")
-    remark = f"not divided any more: {distrusted.reason}"
-    return replace(start, entry=entry, devices=trusted, missing=frozenset(), only="", remark=remark)
+def _is_down(profile: ProfileRecord) -> bool:
+    """Whether requests wait for a profile that worked before."""
+    return profile.serving is None and profile.was_ready
