@@ -39,7 +39,7 @@ def status(address: str, tls: TlsFiles | None, as_json: bool) -> None:
         f"{_certificate(found.certificate_expires_at)}"
     )
     if found.batches:
-        click.echo(f"  {found.batched_requests} requests in {counted(found.batches, 'batch')}")
+        click.echo(f"  batched: {found.batched_requests} requests in {counted(found.batches, 'run')}")
     if found.answers_wrong:
         click.echo(f"  ALARM: {found.answers_wrong} of {found.answers_checked} checked answers were wrong")
     for device in found.devices:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import helper
 
 from flexpie import Client, ErrorCode, FlexPieError
+from flexpie.cli.main import main
 from tests.daemons import LocalCluster, local_cluster, wait_until
 from tests.integration import master_models as models
 
@@ -84,6 +86,21 @@ def test_a_batch_that_a_client_made_is_a_request_like_any_other(client: Client, 
     expected = models.run_unsplit(folder / "conv.onnx", {"image": image})["scores"]
     found = client.infer("conv", {"image": image}, timeout=9.0)["scores"]
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_command_loads_a_model_in_batches(client: Client, tmp_path: Path) -> None:
+    path = models.convolutions_of_any_batch(tmp_path / "other.onnx", seed=2)
+    words = ["--shape", "image=1x3x16x12", "--in-flight", "1", "--max-batch", "3", "--batch-wait", "2.5"]
+    loaded = CliRunner().invoke(main, ["load", str(path), "--master", client.address, *words])
+    assert loaded.exit_code == 0, loaded.stderr
+    try:
+        assert [profile.inputs[0].shape[0] for profile in client.model("other").profiles] == [1, 2]
+        _assert_right(client, path, 5, name="other")
+    finally:
+        client.unload("other")
+    status = CliRunner().invoke(main, ["status", "--master", client.address])
+    found = client.status()
+    assert f"  batched: {found.batched_requests} requests in {found.batches} run" in status.stdout
 
 
 def _mixing(path: Path) -> Path:
