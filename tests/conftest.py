@@ -65,6 +65,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_RunCounter())
 
 
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """What a command sets for its own process is not handed on to the processes of later tests."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _untouched() -> Iterator[Snapshot]:
     """What the process held before the first test; nothing more may be left after the last."""

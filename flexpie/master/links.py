@@ -288,7 +288,10 @@ class _Session:
         try:
             await part
         except grpc.aio.AioRpcError as error:
-            self.end(error_from_rpc(error, _described(self._device)))
+            if error.code() is grpc.StatusCode.CANCELLED:  # not by this end, which would have cancelled the task
+                self.end(_unreachable(self._device, "it ended the connection"))
+            else:
+                self.end(error_from_rpc(error, _described(self._device)))
         except FlexPieError as error:
             self.end(error)
         except Exception as error:

@@ -92,6 +92,7 @@ def test_every_device_accounts_for_the_whole_latency(data: st.DataObject) -> Non
         assert time.computing + time.waiting + time.sending == pytest.approx(result.latency)
         assert min(time.computing, time.sending, time.waiting + 1e-12) >= 0
         assert result.utilisation(device) <= 1 + 1e-9
-    assert result.makespan == pytest.approx(max(span.stop for span in result.spans if span.device == MASTER))
+    gathered = max(span.stop for span in result.spans if span.device == MASTER)
+    assert result.makespan >= gathered - 1e-12  # from there the outputs go to the client
     assert all(span.start <= span.stop for span in result.spans)
     assert result.throughput * result.makespan == pytest.approx(requests)
