@@ -21,7 +21,7 @@ RECENT_ONNXRUNTIME = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= 
 # `make test` tries the same examples each time, so that it fails because of a change, not by chance; `make test-long`
 # tries others, and many more. The deadline of one example says more about the machine than about the code;
 # pytest-timeout bounds the test.
-settings.register_profile("short", deadline=None, max_examples=60, derandomize=True, print_blob=True)
+settings.register_profile("short", deadline=None, max_examples=40, derandomize=True, print_blob=True)
 settings.register_profile("long", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("long" if LONG else "short")
 

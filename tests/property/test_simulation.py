@@ -62,7 +62,7 @@ def _of_schedule(steps: tuple[ScheduledStep, ...]) -> list[Step]:
     return found
 
 
-@settings(max_examples=1000 if LONG else 60, suppress_health_check=_PATIENT)
+@settings(max_examples=1000 if LONG else 30, suppress_health_check=_PATIENT)
 @given(st.data())
 def test_it_follows_the_programs_step_by_step_and_byte_by_byte(data: st.DataObject) -> None:
     graph = imported(data.draw(st.one_of(convolutional_models(), operator_models()))).graph
@@ -75,7 +75,7 @@ def test_it_follows_the_programs_step_by_step_and_byte_by_byte(data: st.DataObje
     assert list(map(_of_schedule, steps.devices)) == list(map(_of_program, lowered.programs))
 
 
-@settings(max_examples=300 if LONG else 30, suppress_health_check=_PATIENT)
+@settings(max_examples=300 if LONG else 20, suppress_health_check=_PATIENT)
 @given(st.data())
 def test_every_device_accounts_for_the_whole_latency(data: st.DataObject) -> None:
     graph = imported(data.draw(convolutional_models())).graph
