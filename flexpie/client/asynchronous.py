@@ -158,14 +158,15 @@ class AsyncClient:
         replies = aiter(call)
         try:
             with self._errors(seconds):
-                parts = TraceParts(await anext(replies))
-            yield self._traces(replies, parts, seconds)
+                await anext(replies)
+            yield self._traces(replies, seconds)
         finally:
             call.cancel()
 
     async def _traces(
-        self, replies: AsyncIterable[master_pb2.TraceModelReply], parts: TraceParts, seconds: float
+        self, replies: AsyncIterable[master_pb2.TraceModelReply], seconds: float
     ) -> AsyncIterator[RequestTrace]:
+        parts = TraceParts()
         with self._errors(seconds):
             async for reply in replies:
                 if (trace := parts.add(reply)) is not None:

@@ -172,16 +172,14 @@ class Client:
         call = self._master.TraceModel(master_pb2.TraceModelRequest(name=model), timeout=seconds)
         try:
             with self._errors(seconds):
-                parts = TraceParts(next(call))  # from here on all devices record
-            yield self._traces(call, parts, seconds)
+                next(call)  # from here on all devices record
+            yield self._traces(call, seconds)
         finally:
             call.cancel()
 
-    def _traces(
-        self, replies: Iterator[master_pb2.TraceModelReply], parts: TraceParts, seconds: float
-    ) -> Iterator[RequestTrace]:
+    def _traces(self, replies: Iterator[master_pb2.TraceModelReply], seconds: float) -> Iterator[RequestTrace]:
         with self._errors(seconds):
-            yield from filter(None, map(parts.add, replies))
+            yield from filter(None, map(TraceParts().add, replies))
 
     def close(self) -> None:
         """End the connection."""

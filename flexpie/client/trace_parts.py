@@ -9,9 +9,7 @@ from flexpie.wire.v1 import master_pb2
 class TraceParts:
     """Parts of traces that are not complete yet."""
 
-    def __init__(self, first: master_pb2.TraceModelReply) -> None:
-        """`first` is the first answer, which names the devices."""
-        self._devices = frozenset(first.devices)
+    def __init__(self) -> None:
         self._parts: dict[int, dict[str, tuple[TraceSpan, ...]]] = {}
 
     def add(self, reply: master_pb2.TraceModelReply) -> RequestTrace | None:
@@ -19,4 +17,4 @@ class TraceParts:
         number = reply.trace.request_id
         parts = self._parts.setdefault(number, {})
         parts[reply.device] = spans_from_proto(reply.trace)
-        return RequestTrace(number, self._parts.pop(number)) if parts.keys() == self._devices else None
+        return RequestTrace(number, self._parts.pop(number)) if parts.keys() == set(reply.devices) else None

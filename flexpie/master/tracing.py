@@ -12,49 +12,65 @@ from flexpie.master.links import WorkerLink
 from flexpie.master.master import Master
 from flexpie.wire.v1 import master_pb2, trace_pb2
 
-_Item = tuple[DeviceName, trace_pb2.RequestTrace | None]
-"""None: the device's traces have ended."""
+MOST_WAITING = 100
+"""Traces that the listener has not taken yet; then those of the workers wait, and are lost there one day."""
+
+_Teller = tuple[DeploymentId, DeviceName]
+_Item = tuple[_Teller, trace_pb2.RequestTrace | None]
+"""None: the teller's traces have ended."""
 
 
 async def model_traces(master: Master, name: str) -> AsyncGenerator[master_pb2.TraceModelReply, None]:
-    """First the devices, once all of them record; then one answer for each request and device.
+    """First an answer without a trace, once all devices record; then one answer for each request and device.
 
-    Ends when the deployment does. Raises ``MODEL_NOT_FOUND``, ``MODEL_NOT_READY``, and what a device fails with.
+    Ends when one of the deployments does. Raises ``MODEL_NOT_FOUND``, ``MODEL_NOT_READY``, and what a device fails
+    with.
     """
-    serving = master.model(name).profiles[0].serving
-    if serving is None or serving.plan is None:
+    taking_part = {
+        profile.serving.id: profile.serving.plan.participants
+        for profile in master.model(name).profiles
+        if profile.serving and profile.serving.plan
+    }
+    if not taking_part:
         raise FlexPieError(ErrorCode.MODEL_NOT_READY, f"Model {name} is not ready.", "Look at `flexpie status`.")
-    arrived: asyncio.Queue[_Item] = asyncio.Queue()
+    arrived: asyncio.Queue[_Item] = asyncio.Queue(MOST_WAITING)
     reading = {
-        device: asyncio.create_task(_read(device, master.links[device], serving.id, arrived))
-        for device in serving.plan.participants
+        (deployment, device): asyncio.create_task(_read((deployment, device), master.links[device], arrived))
+        for deployment, devices in taking_part.items()
+        for device in devices
     }
     silent = set(reading)
-    """Devices that have not said that they record."""
+    """Those that have not said that they record."""
     try:
         while True:
-            device, trace = await arrived.get()
+            teller, trace = await arrived.get()
+            deployment, device = teller
             if trace is None:
-                await reading[device]  # raises what it failed with
+                await reading[teller]  # raises what it failed with
                 if silent:
                     raise FlexPieError(ErrorCode.MODEL_NOT_READY, f"Model {name} has just ended on {device}.")
                 return
             if not silent:
-                yield master_pb2.TraceModelReply(device=device, trace=trace)
-            elif device in silent:
-                silent.remove(device)
+                yield master_pb2.TraceModelReply(devices=taking_part[deployment], device=device, trace=trace)
+            elif teller in silent:
+                silent.remove(teller)
                 if not silent:
-                    yield master_pb2.TraceModelReply(devices=reading)
+                    yield master_pb2.TraceModelReply()
     finally:
         for task in reading.values():
             task.cancel()
         await asyncio.gather(*reading.values(), return_exceptions=True)
 
 
-async def _read(device: DeviceName, link: WorkerLink, deployment: DeploymentId, arrived: asyncio.Queue[_Item]) -> None:
+async def _read(teller: _Teller, link: WorkerLink, arrived: asyncio.Queue[_Item]) -> None:
+    deployment, _ = teller
+    failure: Exception | None = None
     try:
         async with aclosing(link.traces(deployment)) as traces:
             async for trace in traces:
-                arrived.put_nowait((device, trace))
-    finally:
-        arrived.put_nowait((device, None))
+                await arrived.put((teller, trace))
+    except Exception as error:  # not where this is cancelled: then nobody takes anything any more
+        failure = error
+    await arrived.put((teller, None))
+    if failure is not None:
+        raise failure

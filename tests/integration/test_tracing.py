@@ -96,6 +96,17 @@ def test_the_traces_end_with_the_model(cluster: LocalCluster, client: Client, tm
         assert next(traces, None) is None
 
 
+def test_requests_of_every_profile_are_told(client: Client, tmp_path: Path) -> None:
+    path = models.convolutions_of_any_batch(tmp_path / "open.onnx")
+    profiles = [{"image": (batch, *models.IMAGE_SHAPE[1:])} for batch in (1, 2)]
+    client.load(path, name="open", profiles=profiles, scheme="InH")
+    with client.trace("open") as traces:
+        for shapes in profiles:
+            client.infer("open", {"image": np.zeros(shapes["image"], np.float32)})
+            assert sorted(next(traces).spans) == ["a", "b"]
+    client.unload("open")
+
+
 def test_a_model_that_there_is_not_is_refused(client: Client) -> None:
     with pytest.raises(FlexPieError) as caught, client.trace("nothing"):
         pass
