@@ -87,22 +87,23 @@ class DriftWatch:
 
     def begin(self, deployment: Deployment, run: int) -> None:
         """A sampled run begins."""
+        self._watched.setdefault(deployment.id, _Watched())
         needed = {deployment.devices[index] for index in deployment.participants}
         self._book.begin(deployment.id, run, deployment.devices, needed)
 
     def finished(self, part: peer_pb2.RequestSample, seconds: float, *, alone: bool) -> None:
         """A sampled run was answered after so many seconds; `alone` if no other request was in flight meanwhile."""
-        watched = self._watched.setdefault(part.deployment_id, _Watched())
-        if alone:
+        watched = self._watched.get(part.deployment_id)
+        if watched is not None and alone:
             watched.latencies.append(seconds)
         self.tell(MASTER_END, part)
 
     def tell(self, teller: DeviceName, part: peer_pb2.RequestSample) -> None:
         """A device tells its part of a sampled run."""
         sample = self._book.tell(teller, part)
-        if sample is None:
+        watched = self._watched.get(part.deployment_id)
+        if sample is None or watched is None:  # it is not complete, or its deployment has ended
             return
-        watched = self._watched.setdefault(part.deployment_id, _Watched())
         watched.monitor.observe(sample)
         now = self._clock()
         if now < watched.other_at:

@@ -67,7 +67,10 @@ class Replanner:
         _log.info("drift model=%s deployment=%s: %s", name, deployment, _described(drift))
         estimate = adjusted(self._deployer.cluster, drift)
         try:
-            now, best = await asyncio.to_thread(self._compare, planned, estimate, await self._models(planned))
+            reading = self._deployer.imports.get(name)
+            if reading is None:
+                return  # it has just been unloaded
+            now, best = await asyncio.to_thread(self._compare, planned, estimate, await asyncio.shield(reading))
         except FlexPieError as error:
             _log.warning("no plan for the cluster as it is now model=%s: %s", name, error)
             return
@@ -81,9 +84,6 @@ class Replanner:
         _log.warning("planned anew model=%s deployment=%s: %s; gain %.0f %%",
                      name, deployment, _described(drift), gain * 100)  # fmt: skip
         self._tell(ReplanWanted(deployment))
-
-    async def _models(self, planned: Planned) -> Any:
-        return await asyncio.shield(self._deployer.imports[planned.start.entry.name])
 
     def _compare(self, planned: Planned, estimate: Cluster, models: Any) -> tuple[PlanningResult, PlanningResult]:
         """What the present plan is predicted to take now, and the best one."""

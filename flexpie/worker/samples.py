@@ -59,6 +59,8 @@ class Samples:
     def _of(self, key: RequestKey) -> peer_pb2.RequestSample:
         sample = self._open.get(key)
         if sample is None:
+            if len(self._open) >= MOST_KEPT:  # left by messages that came after their request's end
+                del self._open[next(iter(self._open))]
             sample = self._open[key] = peer_pb2.RequestSample(
                 deployment_id=key.deployment_id, request_id=key.request_id
             )

@@ -94,7 +94,11 @@ class Tracer:
         """A message came in; the first one begins a trace."""
         if event.key.deployment_id in self._listeners:
             now = clock()
-            trace = self._traces.setdefault(event.key, Trace())
+            trace = self._traces.get(event.key)
+            if trace is None:
+                if len(self._traces) >= MOST_WAITING:  # left by messages that came after their request's end
+                    del self._traces[next(iter(self._traces))]
+                trace = self._traces[event.key] = Trace()
             trace.note(RECEIVING, event.exchange, now, now, len(event.payload))
 
     def sent(self, order: SendFrame, start: float, payload_bytes: int) -> None:

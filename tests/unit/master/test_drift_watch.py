@@ -131,3 +131,13 @@ def test_one_device_has_nothing_to_fall_back_to() -> None:
     for _ in range(60):
         scene.request(seconds=9.0)
     assert scene.slow == []
+
+
+def test_what_comes_after_the_end_of_a_deployment_is_dropped() -> None:
+    scene = Scene()
+    scene.watch.begin(DEPLOYMENT, 1)
+    scene.watch.forget("d-1")
+    scene.watch.finished(_part(1), 0.1, alone=True)
+    for device in "ab":
+        scene.watch.tell(device, _part(1))
+    assert not scene.watch._watched
