@@ -34,7 +34,9 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all outputs as .npz.")
 @click.option("--top", default=5, show_default=True, help="Largest values to show of each output.")
 @click.option("--plain", is_flag=True, help="Scale pictures to 0..1 only, without ImageNet's mean and deviation.")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds until giving up.")
+@click.option(
+    "--timeout", default=60.0, show_default=True, type=click.FloatRange(0.001), help="Seconds until giving up."
+)
 @click.option(
     "--trace",
     "trace_path",

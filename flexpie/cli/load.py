@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     metavar="MS",
     help="Milliseconds that a request waits for others, with --max-batch.",
 )
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds until giving up.")
+@click.option(
+    "--timeout", default=600.0, show_default=True, type=click.FloatRange(0.001), help="Seconds until giving up."
+)
 @json_option
 @reporting
 def load(
