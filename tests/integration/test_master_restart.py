@@ -70,6 +70,22 @@ def test_a_killed_master_goes_on_with_what_its_workers_have(site: Site) -> None:
     assert "deployment freed" not in site.workers["a"].log, "the worker built it again"
 
 
+def test_a_model_in_batches_stays_one(site: Site) -> None:
+    models.convolutions_of_any_batch(site.folder / "conv.onnx")
+    image = models.random_image()
+    with site.master() as (master, client):
+        shapes = {"image": image.shape}
+        loaded = client.load(site.folder / "conv.onnx", input_shapes=shapes, max_batch=2, batch_wait=10.0)
+        master.kill()
+    with site.master() as (_, client):
+        wait_until(lambda: client.ready("conv"), "conv is ready again")
+        found = client.model("conv").profiles
+        assert [profile.deployment_id for profile in found] == [profile.deployment_id for profile in loaded.profiles]
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda _: _assert_right(client, site.folder), range(2)))
+        assert client.status().batched_requests == 2
+
+
 def test_clients_notice_nothing_but_the_time_it_takes(site: Site) -> None:
     image = {"image": models.random_image()}
     with site.master() as (master, client):
