@@ -91,7 +91,9 @@ class WorkerNode:
         self._tables: dict[RequestKey, ValueTable] = {}
         self._events: deque[Event] = deque()
         self._handling = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = math.inf
+        """When the timer rings; uvloop's own do not tell where that is at once."""
         self._masters: dict[str, Outbox] = {}
         self._streams: dict[int, Outbox] = {}
         self._deploying: dict[str, _Deploying] = {}
@@ -319,12 +321,12 @@ class WorkerNode:
     def _set_timer(self) -> None:
         wake_at = self.state.wake_at()
         if self._timer is not None:
-            if wake_at is not None and self._timer.when() <= wake_at:
+            if wake_at is not None and self._rings_at <= wake_at:
                 return  # it rings early at worst, and is set anew then
             self._timer.cancel()
             self._timer = None
         if wake_at is not None:
-            self._timer = self._loop.call_at(wake_at, self._ring)
+            self._timer, self._rings_at = self._loop.call_at(wake_at, self._ring), wake_at
 
     def _ring(self) -> None:
         self._timer = None

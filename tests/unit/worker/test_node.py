@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER, DeviceProgram, Part, Receive, Run, Send, SubgraphRef, Value
@@ -142,3 +143,22 @@ def test_a_deployment_of_a_master_that_is_not_there_does_not_last(tmp_path: Path
         assert set(deployments) == {"d"}
 
     run(tmp_path, lambda arrays: [arrays[0]], scenario)
+
+
+def test_a_deadline_that_has_passed_already_disturbs_nobody_on_the_loop_that_workers_use(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        scene = Scene(tmp_path, lambda arrays: [object()])
+
+        async def late(scene: Scene) -> None:
+            await scene.deploy()
+            now = scene.node.time()
+            for number in (1, 2):
+                payload = np.arange(4, dtype=np.float32).tobytes()
+                scene.node.handle(FrameArrived(RequestKey("d", number), 0, MASTER, payload, now - 1, now))
+            for _ in range(2):
+                frame = await scene.received.get()
+                assert isinstance(frame.content, Failure)
+
+        await scene.serve(late)
+
+    uvloop.run(scenario())
