@@ -73,8 +73,8 @@ def reporting(command: Callable[_P, _R]) -> Callable[_P, _R]:
                 return command(*args, **kwargs)
         except FlexPieError as error:
             fail(error)
-        except (click.ClickException, click.exceptions.Exit):
-            raise
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise  # click ends quietly where nobody reads any more, as in `| head`
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             sys.exit(130)

@@ -72,11 +72,8 @@ class Store:
             return BlobWriter(self, blob)
 
     def pin(self, owner: str, blobs: Iterable[BlobRef]) -> None:
-        """Keep these blobs until `owner` is unpinned."""
+        """Keep these blobs, those that come later included, until `owner` is unpinned."""
         self._pins[owner] = frozenset(blob.sha256 for blob in blobs)
-        for name in self._pins[owner]:
-            if name in self._sizes:
-                self._touch(name)
 
     def unpin(self, owner: str) -> None:
         """Let go what `owner` keeps."""

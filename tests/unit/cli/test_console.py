@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -93,3 +94,8 @@ def test_numbers_agree_with_their_nouns() -> None:
     assert (counted(1, "segment"), counted(0, "segment"), counted(2, "device")) == (
         "1 segment", "0 segments", "2 devices"
     )  # fmt: skip
+
+
+def test_where_nobody_reads_any_more_a_command_ends_quietly() -> None:
+    result = end_with(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert (result.exit_code, result.output) == (1, "")

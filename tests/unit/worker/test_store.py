@@ -156,6 +156,7 @@ def test_blobs_that_somebody_deleted_are_missing(tmp_path: Path) -> None:
     new = put(store, b"new")
     for blob in (old, new):
         (tmp_path / blob.sha256).unlink()
+    store.pin("deployment", [old, new])
     assert store.missing([old, new]) == [old, new]
     assert store.used_bytes == 0
 
