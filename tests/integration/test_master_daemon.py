@@ -150,7 +150,7 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     models.convolutions(tmp_path / "conv.onnx")
     with (
         local_cluster(tmp_path, 2, "models: [{path: conv.onnx, scheme: InH}]\n") as cluster,
-        Client(cluster.address, timeout=TIMEOUT) as client,
+        Client(cluster.address, timeout=TIMEOUT, retry=False) as client,
         ThreadPoolExecutor(2) as threads,
     ):
         wait_until(lambda: client.ready("conv"), "conv is ready")
