@@ -121,7 +121,13 @@ class PeerServicer:
 
     async def _read(self, number: int, caller: Caller, context: _Context) -> None:
         while isinstance(message := await context.read(), bytes):
-            self._take(number, caller, decode_frame(message))
+            try:
+                self._take(number, caller, decode_frame(message))
+            except FlexPieError:
+                raise
+            except Exception:
+                _log.exception("defect while taking in a frame")  # else the stream would just end
+                raise
 
     def _take(self, number: int, caller: Caller, frame: Frame) -> None:
         key, node = RequestKey(frame.deployment_id, frame.request_id), self._node
