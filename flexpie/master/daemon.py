@@ -26,6 +26,7 @@ from flexpie.master.uploads import MAX_UPLOAD_BYTES
 from flexpie.security.access import AccessControl
 from flexpie.security.credentials import Credentials
 from flexpie.wire import limits
+from flexpie.wire.allocator import bound_kept_memory
 from flexpie.wire.open_inference import SERVICE as OPEN_INFERENCE
 from flexpie.wire.open_inference import open_inference_handler, reflection_pool
 from flexpie.wire.serving import check_exposure, listen
@@ -92,6 +93,7 @@ async def serve(
     `announce` is given ``host:port`` once the server listens. SIGTERM and the first SIGINT let requests in flight
     finish; the second SIGINT ends the process at once, with exit code 130. Raises FlexPieError when it cannot listen.
     """
+    bound_kept_memory()
     stop = asyncio.Event()
     _on_signals(stop)
     check_exposure(options.host, options.insecure, encrypted=options.credentials is not None)

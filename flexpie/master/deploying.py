@@ -178,6 +178,7 @@ class Deployer:
         self.report(DeploymentPlanned(start.deployment, summary))
         pushed = await self._push(deployment, compiled)
         if start.pushed_only:
+            self.forget_deployment(start.deployment)  # it never runs
             return dataclasses.replace(deployment, pushed_bytes=pushed)
         programs = {index: _program(compiled, index) for index in deployment.participants}
         ready = await self._build(deployment, programs)
@@ -192,6 +193,7 @@ class Deployer:
 
     def forget_deployment(self, deployment: DeploymentId) -> None:
         """A deployment has ended."""
+        self.saved.pop(deployment, None)
         self.planned.pop(deployment, None)
         self.standbys.pop(deployment, None)
 

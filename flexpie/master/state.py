@@ -300,6 +300,7 @@ class MasterState:
             profile.was_ready, profile.retrying, profile.failure, profile.distrusted = False, False, None, None
             self._fail_all(profile.waiting, refusals.unloaded(name))
             self._abandon(profile)
+            self._drop_resumable(profile)
             self._keeper.drop(profile)
             if profile.serving:
                 self.retire(profile.serving)
@@ -437,8 +438,15 @@ class MasterState:
             return True
         if not self.members.settled:
             return False
-        profile.resumable = None
+        self._drop_resumable(profile)
         return bool(connected)
+
+    def _drop_resumable(self, profile: ProfileRecord) -> None:
+        """Have workers end what an earlier run left on them, which this one does not go on with."""
+        resumable, profile.resumable = profile.resumable, None
+        if resumable:
+            left = tuple(name for name in self.members.connected if name in resumable.participants)
+            self._out.append(Undeploy(resumable.deployment, left))
 
     def new_identity(self) -> DeploymentId:
         """For a deployment: no two runs of a master share one."""

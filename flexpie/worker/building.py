@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import DeviceProgram
 from flexpie.security.credentials import Credentials
+from flexpie.wire.allocator import return_free_memory
 from flexpie.wire.framing import Failure
 from flexpie.wire.limits import ChannelOptions
 from flexpie.worker.deployment import Deployment
@@ -87,6 +88,8 @@ class Builder:
         if resources.building is not None:
             resources.building.cancel()
         resources.warm_up.set()
+        resources.sessions = ()
+        self._loading.submit(return_free_memory)  # what many sessions leave is in pieces, of which few are used again
         for link in resources.links.values():
             task = self._loop.create_task(link.close())
             self._closing.add(task)
@@ -135,10 +138,12 @@ class Builder:
             )
 
     async def _warm(self, resources: Resources) -> None:
-        work = functools.partial(warm_sessions, resources.program, resources.sessions, resources.warm_up)
+        def warm() -> None:  # through `resources`: whatever of this call lives on, its sessions go when they are freed
+            warm_sessions(resources.program, resources.sessions, resources.warm_up)
+
         timer = self._loop.call_later(WARM_UP_SECONDS, resources.warm_up.set)
         try:
-            await self._loop.run_in_executor(self._loading, work)
+            await self._loop.run_in_executor(self._loading, warm)
         finally:
             timer.cancel()
 

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import gc
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,6 +205,22 @@ def test_a_model_is_imported_once_and_pushed_once() -> None:
     first, second = bench.deploy("d", "e")
     assert bench.pipeline.imports == 1
     assert (first.pushed_bytes, second.pushed_bytes) == (9, 0)
+
+
+def test_nothing_of_a_deployment_that_has_ended_is_kept() -> None:
+    bench = Bench()
+    bench.deploy("d", "e")
+    gone, kept = (weakref.ref(bench.deployer.planned[name]) for name in "de")
+    bench.deployer.forget_deployment("d")
+    assert gone() is None
+    assert kept() is not None
+
+
+def test_nothing_is_kept_of_what_is_only_pushed() -> None:
+    bench = Bench()
+    start = StartDeployment("d", ENTRY, ("a", "b", "c"), standby=True, pushed_only=True)
+    asyncio.run(bench.deployer.deploy(start, {}))
+    assert (bench.deployer.planned, bench.deployer.standbys) == ({}, {})
 
 
 GIVEN = dataclasses.replace(ENTRY, plan="a c")

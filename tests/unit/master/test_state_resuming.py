@@ -9,6 +9,7 @@ from flexpie.master.events import (
     DeviceConnected,
     DeviceLost,
     FailRequest,
+    ForgetModel,
     GraceEnded,
     ModelRequested,
     PlanSummary,
@@ -17,6 +18,8 @@ from flexpie.master.events import (
     ResumeFailed,
     StartDeployment,
     StartRequest,
+    Undeploy,
+    UnloadRequested,
 )
 from flexpie.master.interface import Interface
 from flexpie.master.records import ModelState
@@ -52,13 +55,20 @@ def test_requests_wait_for_it_from_the_first_moment() -> None:
 def test_without_one_of_its_devices_it_is_planned_anew_when_the_grace_is_over() -> None:
     story = _restarted("a", "b")
     story.tell(DeviceConnected("a"), DeviceLost("b", "gone"), RequestArrived(1, "cat"))
-    assert story.tell(GraceEnded()) == [StartDeployment("1", CAT, ("a",))]
+    assert story.tell(GraceEnded()) == [Undeploy("old-1", ("a",)), StartDeployment("1", CAT, ("a",))]
+
+
+def test_of_a_model_that_is_unloaded_nothing_stays_on_the_workers() -> None:
+    story = _restarted("a", "b")
+    story.tell(DeviceConnected("a"))
+    assert story.tell(UnloadRequested("cat")) == [Undeploy("old-1", ("a",)), ForgetModel("cat")]
 
 
 def test_what_waits_fails_when_no_device_comes() -> None:
     story = _restarted("a", "b")
     story.tell(RequestArrived(1, "cat"))
-    (failed,) = story.tell(GraceEnded())
+    ended, failed = story.tell(GraceEnded())
+    assert ended == Undeploy("old-1", ()), "the master keeps nothing of it either"
     assert isinstance(failed, FailRequest)
 
 

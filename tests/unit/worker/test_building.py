@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,32 @@ def test_warming_an_endless_loop_is_given_up(tmp_path: Path, monkeypatch: pytest
         (y,) = resources.sessions[0].run([np.ones(4, np.float32), np.array(True)])
         assert y.tolist() == [1, 1, 1, 1]
         builder.free("d", resources)
+        await builder.close()
+        assert not resources.sessions
+
+    asyncio.run(build())
+
+
+def test_the_sessions_of_a_deployment_that_is_freed_are_gone_at_once_and_what_is_free_goes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(building, "return_free_memory", lambda: returned.put(threading.current_thread().name))
+    model = endless_loop(tmp_path / "loop.onnx", ends_on=False).read_bytes()
+    Store(tmp_path / "store")
+    (tmp_path / "store" / ref(model).sha256).write_bytes(model)
+    store = Store(tmp_path / "store")
+
+    async def build() -> None:
+        built: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        builder = Builder(store, OnnxRuntimeEngine(), [], PeerWatches([]), built.set_result)
+        resources = builder.start(_deployment(model), {})
+        assert await asyncio.wait_for(built, 30) == DeploymentBuilt("d")
+        session = weakref.ref(resources.sessions[0])
+        builder.free("d", resources)
+        assert session() is None
+        thread = await asyncio.to_thread(returned.get, timeout=30)
+        assert thread.startswith("build"), "not the thread that requests wait for"
         await builder.close()
 
     asyncio.run(build())
