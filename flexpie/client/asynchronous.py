@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from flexpie.client.types import (
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.security.channels import open_async_channel
 from flexpie.security.credentials import TlsFiles
+from flexpie.wire.limits import PROTOCOL_KEY
 from flexpie.wire.open_inference import OpenInferenceStub
 from flexpie.wire.v1 import master_pb2
 from flexpie.wire.v1 import open_inference_pb2 as pb
@@ -137,8 +138,14 @@ class AsyncClient:
             )  # fmt: skip
         except OSError as error:
             raise messages.unreadable(file, error) from error
-        with self._errors(timeout):
-            async for progress in self._master.Load(_read_in_thread(requests), timeout=timeout):
+        upload = _Upload(requests)
+        with self._errors(timeout), ExitStack() as stack, closing(upload):
+            call = self._master.Load(upload.messages(), timeout=timeout)
+            stack.callback(call.cancel)
+            if PROTOCOL_KEY in dict(await call.initial_metadata()):  # else it is refused
+                upload.taken()
+            async for progress in call:
+                upload.taken()
                 if on_progress is not None:
                     on_progress(progress_from_proto(progress))
                 if progress.finished:
@@ -195,8 +202,29 @@ class AsyncClient:
             raise found from error
 
 
-async def _read_in_thread(
-    requests: Iterator[master_pb2.LoadRequest],
-) -> AsyncIterator[master_pb2.LoadRequest]:
-    while (request := await asyncio.to_thread(next, requests, None)) is not None:
-        yield request
+class _Upload:
+    """The messages of an upload, one by one: each is sent when the master has taken the one before. Of a call that ends
+    while a message is being sent, gRPC would not tell why."""
+
+    def __init__(self, requests: Iterator[master_pb2.LoadRequest]) -> None:
+        self._requests = requests
+        self._places = asyncio.Semaphore(0)
+        self._closed = False
+
+    async def messages(self) -> AsyncIterator[master_pb2.LoadRequest]:
+        """The next message, each time that there is a place for it."""
+        while True:
+            await self._places.acquire()
+            request = None if self._closed else await asyncio.to_thread(next, self._requests, None)
+            if request is None:
+                return
+            yield request
+
+    def taken(self) -> None:
+        """The master told something: it has what was sent."""
+        self._places.release()
+
+    def close(self) -> None:
+        """The call is over: nobody waits for a place any more."""
+        self._closed = True
+        self._places.release()

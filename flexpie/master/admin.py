@@ -23,6 +23,7 @@ from flexpie.master.serving import LONGEST_WAIT_SECONDS, MOST_BATCH, Serving, wi
 from flexpie.master.tracing import model_traces
 from flexpie.master.uploads import MAX_UPLOAD_BYTES, Upload
 from flexpie.master.views import models_to_proto, progress_to_proto, status_to_proto
+from flexpie.wire.limits import PROTOCOL, PROTOCOL_KEY
 from flexpie.wire.status import errors_as_status
 from flexpie.wire.v1 import master_pb2, master_pb2_grpc
 
@@ -43,12 +44,15 @@ class MasterServicer(master_pb2_grpc.MasterServiceServicer):
     ) -> AsyncIterator[master_pb2.LoadProgress]:
         """Take in a model, deploy it, and tell how far it is. A model that fails, or whose client leaves, is gone."""
         async with errors_as_status(context):
+            # Who is not allowed this call never sees that, and sends nothing.
+            await context.send_initial_metadata(((PROTOCOL_KEY, str(PROTOCOL)),))
             spec = await _first_spec(request_iterator)
             if spec.name:  # before a long upload for nothing
                 _check_name(spec.name)
                 self._master.check_name(spec.name)
             upload = self._master.archive.models.upload(spec.total_bytes, self._max_upload_bytes)
             try:
+                yield _uploaded(upload)
                 async for chunk in _chunks(request_iterator):
                     await asyncio.to_thread(upload.write, chunk.file_name, chunk.data)
                     yield _uploaded(upload)

@@ -147,6 +147,21 @@ def test_a_client_may_ask_and_look_but_not_load(secured: Secured, tmp_path: Path
         client.models()
 
 
+def test_the_asyncio_client_is_told_so_too_however_much_it_uploads(secured: Secured, tmp_path: Path) -> None:
+    path = models.large_weight(tmp_path / "large.onnx")
+
+    async def load() -> FlexPieError:
+        async with AsyncClient(secured.master.address, timeout=TIMEOUT, tls=secured.folder_of(Role.CLIENT)) as client:
+            with pytest.raises(FlexPieError) as caught:
+                await client.load(path)
+            return caught.value
+
+    async def several() -> list[FlexPieError]:
+        return [await load() for _ in range(5)]
+
+    assert {error.code for error in asyncio.run(several())} == {ErrorCode.PERMISSION_DENIED}
+
+
 @pytest.mark.parametrize("role", [Role.CLIENT, Role.OPERATOR, Role.WORKER])
 def test_only_the_master_deploys_to_a_worker(secured: Secured, role: Role) -> None:
     worker = secured.workers["a"]
