@@ -18,8 +18,9 @@ from flexpie.compiler.branches import keep_branch_outputs
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.inference import forget_declared_shapes, infer
 from flexpie.compiler.layers import build_graph
-from flexpie.compiler.loading import file_digest, load_model
+from flexpie.compiler.loading import load_model
 from flexpie.compiler.skeleton import check
+from flexpie.core.hashing import file_digest
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from typing import ParamSpec, TypeVar
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.hashing import file_digest
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
-from flexpie.master.model_files import ModelFiles, content_of, hash_of
+from flexpie.master.model_files import ModelFiles, content_of
 from flexpie.master.saving import Saved, cluster_text, fingerprint, saved_from_bytes, saved_to_bytes
 from flexpie.master.serving import Serving
 from flexpie.master.store import Store, StoredDeployment, StoredModel
@@ -127,7 +128,7 @@ class Archive:
         stat = path.stat()
         known = self._store.file_hash(path, stat.st_size, stat.st_mtime_ns)
         if known is None:
-            known = hash_of(path)
+            known = file_digest(path)
             self._store.keep_file_hash(path, stat.st_size, stat.st_mtime_ns, known)
         return known
 

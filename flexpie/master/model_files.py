@@ -11,8 +11,6 @@ from pathlib import Path
 from flexpie.master.uploads import INCOMING, MAX_UPLOAD_BYTES, Upload
 from flexpie.wire.external_data import external_files
 
-_READ_BYTES = 1024 * 1024
-
 
 class ModelFiles:
     """Folders of models, kept for as long as somebody uses them."""
@@ -82,12 +80,3 @@ def content_of(path: Path, hash_file: Callable[[Path], str]) -> str:
 def content_hash(files: Sequence[tuple[str, str]]) -> str:
     """SHA-256 (hex) of a model from the names and hashes of its files, its own file first."""
     return hashlib.sha256(repr([files[0], *sorted(files[1:])]).encode()).hexdigest()
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            found.update(data)
-    return found.hexdigest()

@@ -15,8 +15,9 @@ from flexpie.core.program import MASTER, DeviceProgram, Feed
 from flexpie.core.tensor import TensorSpec
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
-from flexpie.master.events import DeviceName, PlanSummary, SegmentSummary
+from flexpie.master.events import DeviceName, PlanSummary
 from flexpie.master.interface import Interface
+from flexpie.master.summaries import summary_from_proto, summary_to_proto
 from flexpie.wire.codec import (
     dtype_from_name,
     program_from_proto,
@@ -26,7 +27,7 @@ from flexpie.wire.codec import (
     value_from_proto,
     value_to_proto,
 )
-from flexpie.wire.v1 import master_pb2, saved_pb2
+from flexpie.wire.v1 import saved_pb2
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def saved_to_bytes(saved: Saved) -> bytes:
         outputs=map(_tensor_to_proto, deployment.outputs),
         shown_inputs=map(_tensor_to_proto, saved.interface.inputs),
         shown_outputs=map(_tensor_to_proto, saved.interface.outputs),
-        plan=_summary_to_proto(saved.summary),
+        plan=summary_to_proto(saved.summary),
     )
     return message.SerializeToString()
 
@@ -111,7 +112,7 @@ def saved_from_bytes(content: bytes, model: str) -> Saved | None:
         outputs=_tensors(message.outputs),
     )
     interface = Interface(_tensors(message.shown_inputs), _tensors(message.shown_outputs))
-    return Saved(deployment, tuple(message.planned_over), programs, interface, _summary(message.plan))
+    return Saved(deployment, tuple(message.planned_over), programs, interface, summary_from_proto(message.plan))
 
 
 def _master_to_proto(program: DeviceProgram) -> saved_pb2.MasterProgram:
@@ -139,50 +140,3 @@ def _tensor_to_proto(spec: TensorSpec) -> saved_pb2.SavedTensor:
 
 def _tensors(messages: Sequence[saved_pb2.SavedTensor]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(m.name, tuple(m.shape), dtype_from_name(m.dtype), m.opaque) for m in messages)
-
-
-def _summary_to_proto(summary: PlanSummary) -> master_pb2.ProfileInfo:
-    return master_pb2.ProfileInfo(
-        segments=map(segment_to_proto, summary.segments),
-        predicted_seconds=summary.predicted_seconds,
-        single_device_seconds=summary.single_device_seconds,
-        devices=summary.participants,
-        requests_per_second=summary.requests_per_second,
-        single_device_lacks_memory=not summary.single_device_fits,
-        remark=summary.remark,
-    )
-
-
-def _summary(message: master_pb2.ProfileInfo) -> PlanSummary:
-    return PlanSummary(
-        participants=tuple(message.devices),
-        segments=tuple(map(_segment, message.segments)),
-        predicted_seconds=message.predicted_seconds,
-        single_device_seconds=message.single_device_seconds,
-        remark=message.remark,
-        requests_per_second=message.requests_per_second,
-        single_device_fits=not message.single_device_lacks_memory,
-    )
-
-
-def segment_to_proto(segment: SegmentSummary) -> master_pb2.SegmentInfo:
-    """What users are told of a segment."""
-    return master_pb2.SegmentInfo(
-        layers=segment.layers,
-        scheme=segment.scheme,
-        shares=segment.shares,
-        compute_seconds=segment.compute_seconds,
-        exchange_seconds=segment.exchange_seconds,
-        exchange_bytes=segment.exchange_bytes,
-    )
-
-
-def _segment(message: master_pb2.SegmentInfo) -> SegmentSummary:
-    return SegmentSummary(
-        tuple(message.layers),
-        message.scheme,
-        tuple(message.shares),
-        message.compute_seconds,
-        message.exchange_seconds,
-        message.exchange_bytes,
-    )

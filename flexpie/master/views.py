@@ -6,11 +6,11 @@ import asyncio
 import threading
 
 from flexpie import __version__
-from flexpie.master.events import SegmentSummary
 from flexpie.master.interface import merged
 from flexpie.master.master import Master
 from flexpie.master.readiness import describe_profile
 from flexpie.master.records import DeviceRecord, ModelRecord, ProfileRecord
+from flexpie.master.summaries import summary_to_proto
 from flexpie.wire.codec import tensor_to_proto
 from flexpie.wire.v1 import holdings_pb2, master_pb2
 
@@ -60,26 +60,8 @@ def _profile_to_proto(master: Master, record: ModelRecord, profile: ProfileRecor
         for device, nbytes in deployment.resident_bytes.items():
             message.resident_bytes[device] = nbytes
         if deployment.plan is not None:
-            plan = deployment.plan
-            message.segments.extend(map(_segment_to_proto, plan.segments))
-            message.predicted_seconds = plan.predicted_seconds
-            message.single_device_seconds = plan.single_device_seconds
-            message.remark = plan.remark
-            message.requests_per_second = plan.requests_per_second
-            message.single_device_lacks_memory = not plan.single_device_fits
-            message.devices.extend(plan.participants)
+            message.MergeFrom(summary_to_proto(deployment.plan))
     return message
-
-
-def _segment_to_proto(segment: SegmentSummary) -> master_pb2.SegmentInfo:
-    return master_pb2.SegmentInfo(
-        layers=segment.layers,
-        scheme=segment.scheme,
-        shares=segment.shares,
-        compute_seconds=segment.compute_seconds,
-        exchange_seconds=segment.exchange_seconds,
-        exchange_bytes=segment.exchange_bytes,
-    )
 
 
 def models_to_proto(master: Master) -> list[master_pb2.ModelInfo]:

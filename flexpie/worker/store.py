@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.hashing import file_digest
 from flexpie.core.program import BlobRef
 
 DEFAULT_STORE_BYTES = 4 * 1024**3
 
 _NAME = re.compile("[0-9a-f]{64}")
-_READ_BYTES = 1024 * 1024
 
 
 class Store:
@@ -85,7 +85,7 @@ class Store:
             return False
         try:
             if name in self._unverified:
-                if _digest(self.folder / name) != name:
+                if file_digest(self.folder / name) != name:
                     self._remove(name)
                     return False
                 self._unverified.remove(name)
@@ -191,11 +191,3 @@ def _explained() -> Iterator[None]:
             f"The worker cannot keep a package: {error.strerror or error}.",
             "Make room on the worker's disk, or start it with another --state-dir.",
         ) from error
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            found.update(data)
-    return found.hexdigest()
