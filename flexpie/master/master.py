@@ -134,8 +134,9 @@ class Master:
         self._file = file
         master_id = archive.identity[:8]
         names = [device.name for device in file.cluster.devices]
-        token = f"{master_id}-{archive.run}"
-        self.state = MasterState(names, token=token, standby=self.settings.standby)
+        self._token = f"{master_id}-{archive.run}"
+        """Begins the names of what this run deploys."""
+        self.state = MasterState(names, token=self._token, standby=self.settings.standby)
         self.turnstile = Turnstile(Admission(self.settings.admission))
         given = self.settings.dead_after_seconds
         heartbeat = file.heartbeat if given is None else Heartbeat(given)
@@ -494,7 +495,7 @@ class Master:
     ) -> dict[str, Array]:
         """What one device answers that has the whole model, for as long as this takes."""
         self._checks += 1
-        identity = f"{self.archive.identity[:8]}-{self.archive.run}-check-{self._checks}"
+        identity = f"{self._token}-check-{self._checks}"
         entry = dataclasses.replace(self.model(model).entry, scheme=SINGLE_DEVICE, objective="latency", plan="")
         profiles = [item for record in self.state.models.values() for item in record.profiles]
         beside = reserved_by(item.serving for item in profiles if item.serving)

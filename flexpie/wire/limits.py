@@ -35,7 +35,8 @@ ChannelOptions = list[tuple[str, int | str]]
 def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions:
     """Options of every channel between FlexPie's processes.
 
-    Pings find a machine that vanished without closing its connection (power, cable) within ten seconds.
+    Pings are for clients: in time, they end calls to a machine that vanished without closing its connection (power,
+    cable). Between master and workers that takes too long, and heartbeats find it (`flexpie.core.heartbeat`).
     """
     return [
         ("grpc.max_send_message_length", max_message_bytes),
