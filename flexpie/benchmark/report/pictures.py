@@ -25,13 +25,15 @@ _GROUPS = [(topology, bandwidth) for topology in paper.TOPOLOGIES for bandwidth 
 
 def relative_latencies(results: Sequence[CellResult]) -> Figure:
     """Time of each strategy relative to onnxruntime alone, for the first grounds; one panel each."""
-    grounds = list(dict.fromkeys(item.cell.ground for item in results if item.cell.in_flight == 1))[:MOST_GROUNDS]
+    latencies = [item for item in results if item.cell.in_flight == 1]
+    grounds = list(dict.fromkeys(item.cell.ground for item in latencies))[:MOST_GROUNDS]
     rows = -(-len(grounds) // 2)
     figure = Figure(figsize=(12, 3 * rows), layout="constrained")
     panels = figure.subplots(rows, 2 if len(grounds) > 1 else 1, squeeze=False).flat
+    shown = [name for name in (OURS, *BASELINES) if any(_relative(item, name) for item in latencies)]
     for panel, ground in zip(panels, grounds, strict=False):
-        here = [item for item in results if item.cell.ground == ground and item.cell.in_flight == 1]
-        _bars(panel, [item.cell.model for item in here], (OURS, *BASELINES), here, _relative)
+        here = [item for item in latencies if item.cell.ground == ground]
+        _bars(panel, [item.cell.model for item in here], shown, here, _relative)
         panel.axhline(1.0, color=COLOURS[ALONE], linewidth=0.8)
         panel.set_title(str(ground), fontsize=9)
         panel.set_ylabel("time ÷ onnxruntime alone")
