@@ -34,6 +34,18 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
         return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
+class PeerPort(click.IntRange):
+    """A port, or ``off``, which is None."""
+
+    name = "PORT|off"
+
+    def __init__(self) -> None:
+        super().__init__(0, 65535)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "off" else super().convert(value, param, ctx)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--port",
@@ -79,6 +91,14 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
     help="How long requests may take to finish when the worker is asked to end.",
 )
 @click.option(
+    "--peer-port",
+    default="0",
+    show_default=True,
+    type=PeerPort(),
+    help="Port for the tensors of other workers, which cost less there; 0 takes any free one. Workers that cannot reach "
+    "it use --port. 'off' opens none.",
+)
+@click.option(
     "--log-level",
     default="info",
     show_default=True,
@@ -99,6 +119,7 @@ def main(
     max_message_bytes: int,
     max_connections: int,
     drain_seconds: float,
+    peer_port: int | None,
     log_level: str,
 ) -> None:
     """Run a worker: one device's part of every inference, at a master's request.
@@ -111,7 +132,7 @@ def main(
 
         settings = WorkerSettings(
             host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, max_connections,
-            drain_seconds, load_tls(tls, [Role.WORKER]),
+            drain_seconds, peer_port, load_tls(tls, [Role.WORKER]),
         )  # fmt: skip
         # Its loop takes less of the processor for each message than Python's own.
         uvloop.run(serve(settings, lambda address: click.echo(f"listening on {address}")))

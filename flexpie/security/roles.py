@@ -59,7 +59,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     **_calls(_MASTER_SERVICE, "Load Unload TraceModel", _OPERATORS),
     **_calls(_WORKER_SERVICE, "Handshake OfferBlobs PushBlobs Deploy Undeploy CheckPeer Trace", _MASTER),
     **_calls(_WORKER_SERVICE, "WorkerStatus", _OPERATORS),
-    **_calls("flexpie.wire.v1.PeerService", "Beat Exchange", frozenset({Role.MASTER, Role.WORKER})),
+    **_calls("flexpie.wire.v1.PeerService", "Beat Door Exchange", frozenset({Role.MASTER, Role.WORKER})),
     **_calls("grpc.health.v1.Health", "Check List Watch", _EVERYBODY),
     **_calls("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", _EVERYBODY),
 }

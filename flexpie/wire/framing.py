@@ -113,7 +113,7 @@ def encode_frame(
     return b"".join((b"\x0a", _varint(len(encoded)), encoded, b"\x12", length, *parts))
 
 
-def decode_frame(message: bytes) -> Frame:
+def decode_frame(message: Buffer) -> Frame:
     """The frame in a message; its payload is a view into it.
 
     Raises ``CORRUPT_PACKAGE`` for anything that is not a complete frame.
@@ -125,7 +125,7 @@ def decode_frame(message: bytes) -> Frame:
         stop = start + length
         if length > MAX_HEADER_BYTES or stop > len(message):
             raise ValueError("header of a wrong size")
-        header = peer_pb2.FrameHeader.FromString(message[start:stop])
+        header = peer_pb2.FrameHeader.FromString(bytes(message[start:stop]))
         payload = memoryview(message)[len(message) :]
         if stop < len(message):
             if message[stop] != _PAYLOAD_TAG:
@@ -217,7 +217,7 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(message: bytes, start: int) -> tuple[int, int]:
+def _read_varint(message: Buffer, start: int) -> tuple[int, int]:
     """The number that begins at `start`, and where it ends."""
     number = shift = 0
     for position in range(start, min(start + 10, len(message))):

@@ -5,12 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire.limits import MAX_MESSAGE_BYTES
 
 MAX_QUEUED_BYTES = 512 * 1024 * 1024
 """A stream whose other end takes nothing holds no more than this."""
+
+
+def check_message(nbytes: int, max_message_bytes: int, queued_bytes: int, max_queued_bytes: int) -> None:
+    """Raise ``TOO_LARGE`` for a message that a stream refuses, ``OVERLOADED`` when too much waits for it already."""
+    if nbytes > max_message_bytes:
+        raise FlexPieError(
+            ErrorCode.TOO_LARGE,
+            f"A message of {nbytes} bytes is larger than the limit of {max_message_bytes} bytes.",
+            "Use a smaller input, or start all workers with a larger --max-message-bytes.",
+        )
+    if queued_bytes and queued_bytes + nbytes > max_queued_bytes:
+        raise FlexPieError(
+            ErrorCode.OVERLOADED,
+            f"{queued_bytes} bytes wait for a link that takes none.",
+            "Try again with fewer requests at once, and check the link.",
+        )
+
+
+class Writing(Protocol):
+    """What messages are put into that are to leave on a stream."""
+
+    def put(self, message: bytes) -> None:
+        """Send a message soon, in order; raises ``TOO_LARGE``, ``OVERLOADED`` or ``DEVICE_UNREACHABLE``."""
 
 
 class Outbox:
@@ -33,18 +57,7 @@ class Outbox:
 
     def put(self, message: bytes) -> None:
         """Queue a message; raises ``TOO_LARGE`` for one that the stream refuses, ``OVERLOADED`` when too much waits."""
-        if len(message) > self._max_message_bytes:
-            raise FlexPieError(
-                ErrorCode.TOO_LARGE,
-                f"A message of {len(message)} bytes is larger than the limit of {self._max_message_bytes} bytes.",
-                "Use a smaller input, or start all workers with a larger --max-message-bytes.",
-            )
-        if self._queue and self._queued_bytes + len(message) > self._max_queued_bytes:
-            raise FlexPieError(
-                ErrorCode.OVERLOADED,
-                f"{self._queued_bytes} bytes wait for a link that takes none.",
-                "Try again with fewer requests at once, and check the link.",
-            )
+        check_message(len(message), self._max_message_bytes, self._queued_bytes, self._max_queued_bytes)
         self._queue.append(message)
         self._queued_bytes += len(message)
         self._notify()

@@ -131,10 +131,15 @@ async def errors_as_status(context: grpc.aio.ServicerContext[Any, Any]) -> Async
         await abort(context, FlexPieError(ErrorCode.INTERNAL, text, "Please report this, with the server's log."))
 
 
+def shortened(error: FlexPieError) -> FlexPieError:
+    """The error with no more text than headers carry."""
+    message, remedy = _shortened(error.message, MAX_MESSAGE_BYTES), _shortened(error.remedy, MAX_REMEDY_BYTES)
+    return FlexPieError(error.code, message, remedy, retry_seconds=error.retry_seconds)
+
+
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: FlexPieError) -> None:
     """End a call with an error; never returns."""
-    message, remedy = _shortened(error.message, MAX_MESSAGE_BYTES), _shortened(error.remedy, MAX_REMEDY_BYTES)
-    error = FlexPieError(error.code, message, remedy, retry_seconds=error.retry_seconds)
+    error = shortened(error)
     try:
         await context.abort(STATUS_OF[error.code], str(error), error_metadata(error))
     except grpc.aio.InternalError as gone:  # the caller, at this very moment: there is nobody to tell

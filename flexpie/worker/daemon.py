@@ -22,6 +22,7 @@ from flexpie.wire.state_folder import StateFolder, default_folder
 from flexpie.wire.unreadable import UnreadableMessages
 from flexpie.wire.v1 import worker_pb2_grpc
 from flexpie.worker.deployment import Limits
+from flexpie.worker.door import Door
 from flexpie.worker.engine import Engine, OnnxRuntimeEngine
 from flexpie.worker.events import DrainStarted
 from flexpie.worker.node import WorkerNode
@@ -63,6 +64,8 @@ class WorkerSettings:
     """At once; more are closed."""
     drain_seconds: float = 30.0
     """How long requests in flight may take once the process was asked to end."""
+    peer_port: int | None = 0
+    """Where peers' streams are taken beside `port`: 0 is any free one, None is nowhere."""
     credentials: Credentials | None = None
     """With them, connections are encrypted, and callers need certificates."""
 
@@ -103,6 +106,7 @@ class _Daemon:
         store = Store(folder.path / BLOBS, settings.store_bytes)
         self._node = WorkerNode(state, store, engine, channel_options(limit), settings.credentials)
         self._streams = PeerServicer(self._node, limit)
+        self._door = Door(self._streams, limit, settings.max_connections)
         self._health = health.aio.HealthServicer()
         identity = WorkerIdentity(
             folder.identity, settings.memory_bytes, settings.threads, limit, expires_at(settings.credentials)
@@ -116,6 +120,8 @@ class _Daemon:
         await self._set_health(_NOT_SERVING)
         self._watch_signals()
         await self._server.start()
+        if self._settings.peer_port is not None and self._settings.credentials is None:
+            await self._door.open(self._settings.host, self._settings.peer_port)
         await self._set_health(_SERVING)
         announce()
         try:
@@ -123,7 +129,9 @@ class _Daemon:
             await self._drain()
         finally:
             self._streams.leave()
+            self._door.leave()
             await self._server.stop(STOP_SECONDS)
+            self._door.close()
             await self._node.close()
             _log.info("worker left")
 

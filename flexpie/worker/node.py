@@ -19,7 +19,7 @@ from flexpie.core.program import MASTER, Part
 from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Data, Failure, encode_frame
 from flexpie.wire.limits import MAX_TIMEOUT_SECONDS, ChannelOptions
-from flexpie.wire.outbox import Outbox
+from flexpie.wire.outbox import Writing
 from flexpie.worker.building import Builder, Resources
 from flexpie.worker.compute import ComputeThread
 from flexpie.worker.cpu import CpuSeconds, EngineMeter, read_cpu
@@ -94,8 +94,8 @@ class WorkerNode:
         self._timer: asyncio.Handle | None = None
         self._rings_at = math.inf
         """When the timer rings; uvloop's own do not tell where that is at once."""
-        self._masters: dict[str, Outbox] = {}
-        self._streams: dict[int, Outbox] = {}
+        self._masters: dict[str, Writing] = {}
+        self._streams: dict[int, Writing] = {}
         self._deploying: dict[str, _Deploying] = {}
 
     @property
@@ -164,7 +164,7 @@ class WorkerNode:
         finally:
             del self._deploying[event.deployment_id]
 
-    def add_stream(self, number: int, stream: Outbox, master_id: str | None) -> None:
+    def add_stream(self, number: int, stream: Writing, master_id: str | None) -> None:
         """Somebody opened a data stream; `master_id` is None for a worker's."""
         self._streams[number] = stream
         if master_id is not None:
@@ -274,7 +274,7 @@ class WorkerNode:
         except FlexPieError as error:
             _log.warning("failure not reported %s: %s", key, error.message)
 
-    def _try_send(self, stream: Outbox, message: bytes) -> None:
+    def _try_send(self, stream: Writing, message: bytes) -> None:
         try:
             stream.put(message)
         except FlexPieError as error:
@@ -308,7 +308,7 @@ class WorkerNode:
         else:
             deploying.answer.set_exception(error)
 
-    def _master_of(self, deployment_id: str) -> Outbox:
+    def _master_of(self, deployment_id: str) -> Writing:
         stream = self._masters.get(self.state.deployments[deployment_id].master_id)
         if stream is None:
             raise FlexPieError(ErrorCode.DEVICE_UNREACHABLE, "The master is not connected.")

@@ -15,7 +15,7 @@ import grpc
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.security.channels import open_async_channel
 from flexpie.security.credentials import Credentials
-from flexpie.wire.framing import Failure, decode_frame
+from flexpie.wire.framing import Failure, Frame, decode_frame
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
     PROTOCOL,
@@ -23,9 +23,10 @@ from flexpie.wire.limits import (
     SOURCE_KEY,
     ChannelOptions,
 )
-from flexpie.wire.outbox import Outbox
+from flexpie.wire.outbox import Outbox, Writing
 from flexpie.wire.status import error_from_rpc
 from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
+from flexpie.worker.lean_call import LeanCall, door_of
 from flexpie.worker.peer_watch import PeerWatches
 
 EXCHANGE_METHOD = "/flexpie.wire.v1.PeerService/Exchange"
@@ -65,7 +66,7 @@ class PeerLink:
         self._options: ChannelOptions = [*options, ("grpc.use_local_subchannel_pool", 1)]
         self._credentials = credentials
         self._deliver = deliver
-        self._outbox: Outbox | None = None
+        self._outbox: Writing | None = None
         self._opened = asyncio.Event()
         self._error: FlexPieError | None = None
         self._silence: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -112,7 +113,7 @@ class PeerLink:
     async def _hold_stream_of_the_living(self, channel: grpc.aio.Channel) -> bool:
         """Open the stream and use it until it breaks or the peer counts as lost; returns whether it was open."""
         self._silence = asyncio.get_running_loop().create_future()
-        holding = asyncio.create_task(self._hold_stream(channel))
+        holding = asyncio.create_task(self._hold(channel))
         try:
             either: set[asyncio.Future[Any]] = {holding, self._silence}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -127,13 +128,56 @@ class PeerLink:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
 
-    async def _hold_stream(self, channel: grpc.aio.Channel) -> bool:
-        """Open the stream and use it until it breaks; returns whether it was open."""
-        metadata = (
+    async def _hold(self, channel: grpc.aio.Channel) -> bool:
+        """Open the stream, through the peer's door where there is one, and use it until it breaks; returns whether it
+        was open."""
+        peer, metadata = self._peer, self._metadata()
+        try:
+            port = 0 if self._credentials is not None else await door_of(channel)
+            if port:
+                call = LeanCall(peer.name, EXCHANGE_METHOD, metadata, self._refused)
+                host = peer.address.rpartition(":")[0].strip("[]")
+                await call.open(host, port, int(dict(self._options)["grpc.max_send_message_length"]))
+                return await self._hold_lean(call)
+        except grpc.aio.AioRpcError as error:
+            return self._broken(error_from_rpc(error, peer.name))
+        except (OSError, asyncio.TimeoutError) as error:
+            _log.info("door not reached deployment=%s peer=%s port=%d: %s", peer.deployment_id, peer.name, port, error)
+        return await self._hold_stream(channel)
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (
             (PROTOCOL_KEY, str(PROTOCOL)),
             (SOURCE_KEY, str(self._peer.own_index)),
             (DEPLOYMENT_KEY, self._peer.deployment_id),
         )
+
+    async def _hold_lean(self, call: LeanCall) -> bool:
+        """Use a stream through the peer's door; returns whether it was open."""
+        try:
+            either: set[asyncio.Future[Any]] = {call.accepted, call.over}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if call.accepted.cancelled() or PROTOCOL_KEY not in call.accepted.result():
+                return self._broken(await call.over or self._unreachable("closed the link"))
+            self._outbox = call
+            self._opened.set()
+            error = await call.over
+            self._outbox = None
+            if error is not None:
+                self._deliver(PeerLost(self._peer.deployment_id, self._peer.index, receiving=False))
+            self._broken(error or self._unreachable("closed the link"))
+            return True
+        finally:
+            self._outbox = None
+            call.abort()
+
+    def _refused(self, frame: Frame, failure: Failure) -> None:
+        """The peer could not take a frame."""
+        self._deliver(FailureArrived(RequestKey(frame.deployment_id, frame.request_id), failure))
+
+    async def _hold_stream(self, channel: grpc.aio.Channel) -> bool:
+        """Open the stream and use it until it breaks; returns whether it was open."""
+        metadata = self._metadata()
         call: grpc.aio.StreamStreamCall[Any, Any] = channel.stream_stream(EXCHANGE_METHOD)(metadata=metadata)
         try:
             if PROTOCOL_KEY not in dict(await call.initial_metadata()):  # the peer has not accepted the stream
@@ -174,8 +218,7 @@ class PeerLink:
             while isinstance(message := await call.read(), bytes):
                 frame = decode_frame(message)
                 if isinstance(frame.content, Failure):
-                    key = RequestKey(frame.deployment_id, frame.request_id)
-                    self._deliver(FailureArrived(key, frame.content))
+                    self._refused(frame, frame.content)
 
     def _broken(self, error: FlexPieError) -> bool:
         if self._error is None or self._error.message != error.message:  # not the same line for each attempt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import grpc
 from flexpie import __version__
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER
-from flexpie.wire.framing import Cancel, Data, Frame, decode_frame
+from flexpie.wire.framing import Buffer, Cancel, Data, Frame, decode_frame
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
     MASTER_KEY,
@@ -23,8 +24,9 @@ from flexpie.wire.limits import (
     PROTOCOL_KEY,
     SOURCE_KEY,
 )
-from flexpie.wire.outbox import Outbox
+from flexpie.wire.outbox import Outbox, Writing
 from flexpie.wire.status import errors_as_status
+from flexpie.wire.v1 import peer_pb2
 from flexpie.worker.beats import beat_handler
 from flexpie.worker.events import CancelArrived, FrameArrived, PeerLost, RequestKey
 from flexpie.worker.node import WorkerNode
@@ -50,9 +52,8 @@ class Caller:
     """None for a worker's stream."""
 
     @classmethod
-    def of(cls, context: _Context) -> Caller:
+    def of(cls, metadata: Mapping[str, str | bytes]) -> Caller:
         """Raises ``VERSION_MISMATCH``, or ``INVALID_ARGUMENT`` for metadata that is missing."""
-        metadata = dict(context.invocation_metadata() or ())
         protocol = str(metadata.get(PROTOCOL_KEY, "unknown"))
         if protocol != str(PROTOCOL):
             raise FlexPieError(
@@ -74,6 +75,8 @@ class PeerServicer:
     """`Exchange`: takes frames in, and brings the master its results."""
 
     def __init__(self, node: WorkerNode, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.door_port = 0
+        """Where else streams are taken (`flexpie.worker.door`); 0 is nowhere."""
         self._node = node
         self._max_message_bytes = max_message_bytes
         self._numbers = itertools.count()
@@ -82,8 +85,30 @@ class PeerServicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """To add to a server. Messages stay bytes: framing.py encodes and decodes them."""
         exchange: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.exchange)
-        handlers = {"Exchange": exchange, "Beat": beat_handler(self._node)}
+        handlers = {"Exchange": exchange, "Beat": beat_handler(self._node), "Door": self._door_handler()}
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _door_handler(self) -> Any:
+        async def door(_: peer_pb2.DoorRequest, context: _Context) -> peer_pb2.DoorReply:
+            return peer_pb2.DoorReply(port=self.door_port)
+
+        return grpc.unary_unary_rpc_method_handler(
+            door,
+            request_deserializer=peer_pb2.DoorRequest.FromString,
+            response_serializer=peer_pb2.DoorReply.SerializeToString,
+        )
+
+    def enter(self, caller: Caller, stream: Writing) -> int:
+        """Somebody opened a stream; returns its number."""
+        number = next(self._numbers)
+        self._node.add_stream(number, stream, caller.master_id)
+        return number
+
+    def left(self, number: int, caller: Caller) -> None:
+        """A stream has ended."""
+        self._node.remove_stream(number, caller.master_id)
+        if caller.master_id is None:
+            self._node.handle(PeerLost(caller.deployment_id, caller.source, receiving=True))
 
     def leave(self) -> None:
         """End every stream in order, when its last messages are written."""
@@ -92,16 +117,16 @@ class PeerServicer:
     async def exchange(self, _: object, context: _Context) -> None:
         """One stream, until either side ends it."""
         async with errors_as_status(context):
-            caller = Caller.of(context)
+            caller = Caller.of(dict(context.invocation_metadata() or ()))
             await context.send_initial_metadata(((PROTOCOL_KEY, str(PROTOCOL)),))
             await self._serve(caller, context)
 
     async def _serve(self, caller: Caller, context: _Context) -> None:
-        number, outbox = next(self._numbers), Outbox(context.write, self._max_message_bytes)
+        outbox = Outbox(context.write, self._max_message_bytes)
+        number = self.enter(caller, outbox)
         reading = asyncio.create_task(self._read(number, caller, context))
         writing = asyncio.create_task(outbox.run())
         leaving = asyncio.create_task(self._leaving.wait())
-        self._node.add_stream(number, outbox, caller.master_id)
         try:
             await asyncio.wait({reading, writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done():
@@ -110,9 +135,7 @@ class PeerServicer:
         finally:
             for task in (reading, writing, leaving):
                 task.cancel()
-            self._node.remove_stream(number, caller.master_id)
-            if caller.master_id is None:
-                self._node.handle(PeerLost(caller.deployment_id, caller.source, receiving=True))
+            self.left(number, caller)
             results = await asyncio.gather(reading, writing, leaving, return_exceptions=True)
         for result in results:
             if isinstance(result, FlexPieError):
@@ -121,13 +144,17 @@ class PeerServicer:
 
     async def _read(self, number: int, caller: Caller, context: _Context) -> None:
         while isinstance(message := await context.read(), bytes):
-            try:
-                self._take(number, caller, decode_frame(message))
-            except FlexPieError:
-                raise
-            except Exception:
-                _log.exception("defect while taking in a frame")  # else the stream would just end
-                raise
+            self.take(number, caller, message)
+
+    def take(self, number: int, caller: Caller, message: Buffer) -> None:
+        """A message came on a stream; raises FlexPieError for one that its caller must not send."""
+        try:
+            self._take(number, caller, decode_frame(message))
+        except FlexPieError:
+            raise
+        except Exception:
+            _log.exception("defect while taking in a frame")  # else the stream would just end
+            raise
 
     def _take(self, number: int, caller: Caller, frame: Frame) -> None:
         key, node = RequestKey(frame.deployment_id, frame.request_id), self._node

@@ -39,6 +39,11 @@ class PeerServiceStub:
                 request_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.SerializeToString,
                 response_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.FromString,
                 _registered_method=True)
+        self.Door = channel.unary_unary(
+                '/flexpie.wire.v1.PeerService/Door',
+                request_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.DoorRequest.SerializeToString,
+                response_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.DoorReply.FromString,
+                _registered_method=True)
         self.Beat = channel.unary_stream(
                 '/flexpie.wire.v1.PeerService/Beat',
                 request_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.BeatRequest.SerializeToString,
@@ -64,6 +69,14 @@ class PeerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Door(self, request, context):
+        """Tells where else than on the port that was called the worker takes Exchange streams of its peers, for less of the
+        processor (flexpie/wire/lean_stream.py); who cannot reach that port uses this one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Beat(self, request, context):
         """Says that the worker is there, again and again until the caller goes.
         """
@@ -78,6 +91,11 @@ def add_PeerServiceServicer_to_server(servicer, server):
                     servicer.Exchange,
                     request_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.FromString,
                     response_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.SerializeToString,
+            ),
+            'Door': grpc.unary_unary_rpc_method_handler(
+                    servicer.Door,
+                    request_deserializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.DoorRequest.FromString,
+                    response_serializer=flexpie_dot_wire_dot_v1_dot_peer__pb2.DoorReply.SerializeToString,
             ),
             'Beat': grpc.unary_stream_rpc_method_handler(
                     servicer.Beat,
@@ -112,6 +130,33 @@ class PeerService:
             '/flexpie.wire.v1.PeerService/Exchange',
             flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.SerializeToString,
             flexpie_dot_wire_dot_v1_dot_peer__pb2.Frame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Door(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/flexpie.wire.v1.PeerService/Door',
+            flexpie_dot_wire_dot_v1_dot_peer__pb2.DoorRequest.SerializeToString,
+            flexpie_dot_wire_dot_v1_dot_peer__pb2.DoorReply.FromString,
             options,
             channel_credentials,
             insecure,
