@@ -95,8 +95,8 @@ class PeerPort(click.IntRange):
     default="0",
     show_default=True,
     type=PeerPort(),
-    help="Port for the tensors of other workers, which cost less there; 0 takes any free one. Workers that cannot reach "
-    "it use --port. 'off' opens none.",
+    help="Port for tensors from other workers, which cost less there; 0 takes any free one, 'off' opens none. Workers "
+    "that cannot reach it use --port.",
 )
 @click.option(
     "--log-level",

@@ -5,6 +5,7 @@ their way in. The bytes are exactly the protobuf encoding of ``Frame`` in peer.p
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,12 @@ NO_BYTES = memoryview(b"")
 _HEADER_TAG = 0x0A  # field 1, length-delimited
 _PAYLOAD_TAG = 0x12  # field 2, length-delimited
 _PADDING_TAG = 0x42  # field 8 of the header, length-delimited
+_REQUEST = struct.Struct("<BQBI")
+"""The request's number and timeout, each behind its tag, with which a header begins."""
+_REQUEST_TAG = 0x09  # field 1 of the header, 64 bits
+_TIMEOUT_TAG = 0x15  # field 2 of the header, 32 bits
+_LONGEST_KNOWN = 512
+"""Bytes of a header that is worth remembering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +104,12 @@ def encode_frame(
 ) -> bytes:
     """The message for a stream; `parts` are contiguous buffers of bytes, copied once into it."""
     payload_bytes = sum(map(len, parts))
-    encoded = b"".join(
-        (
-            _deployment_field(deployment_id),
-            b"\x10" + _varint(request_id) if request_id else b"",
-            b"\x18" + _varint(timeout_milliseconds) if timeout_milliseconds else b"",
-            b"\x20" + _varint(payload_bytes) if payload_bytes else b"",
-            _content_field(content),
-        )
-    )
-    if not payload_bytes:
-        return b"".join((b"\x0a", _varint(len(encoded)), encoded))
-    length = _varint(payload_bytes)
-    encoded += _padding(len(encoded), 1 + len(length))
-    return b"".join((b"\x0a", _varint(len(encoded)), encoded, b"\x12", length, *parts))
+    if isinstance(content, Data):
+        before, behind = _data_frame(deployment_id, content.exchange, content.source, payload_bytes)
+    else:
+        before, behind = _around_request(deployment_id, payload_bytes, _content_field(content))
+    request = _REQUEST.pack(_REQUEST_TAG, request_id, _TIMEOUT_TAG, timeout_milliseconds)
+    return b"".join((before, request, behind, *parts))
 
 
 def decode_frame(message: Buffer) -> Frame:
@@ -118,6 +117,9 @@ def decode_frame(message: Buffer) -> Frame:
 
     Raises ``CORRUPT_PACKAGE`` for anything that is not a complete frame.
     """
+    frame = _decode_known(message)
+    if frame is not None:
+        return frame
     try:
         if not message or message[0] != _HEADER_TAG:
             raise ValueError("no header")
@@ -168,23 +170,69 @@ def _content(header: peer_pb2.FrameHeader) -> Content:
     raise ValueError("neither data, cancellation nor failure")
 
 
-@functools.lru_cache(maxsize=1024)
-def _deployment_field(deployment_id: str) -> bytes:
-    return peer_pb2.FrameHeader(deployment_id=deployment_id).SerializeToString()
+@functools.lru_cache(maxsize=4096)
+def _data_frame(deployment_id: str, exchange: int, source: int, payload_bytes: int) -> tuple[bytes, bytes]:
+    """See `_around_request`; the same for every request."""
+    return _around_request(deployment_id, payload_bytes, _content_field(Data(exchange, source)))
+
+
+def _around_request(deployment_id: str, payload_bytes: int, content: bytes) -> tuple[bytes, bytes]:
+    """What is before and behind the request's number and timeout, up to the payload."""
+    header = peer_pb2.FrameHeader(deployment_id=deployment_id, payload_bytes=payload_bytes)
+    encoded = header.SerializeToString() + content
+    length = b"\x12" + _varint(payload_bytes) if payload_bytes else b""
+    if payload_bytes:
+        encoded += _padding(_REQUEST.size + len(encoded), len(length))
+    return b"\x0a" + _varint(_REQUEST.size + len(encoded)), encoded + length
+
+
+def _decode_known(message: Buffer) -> Frame | None:
+    """The frame in a message of data, where nothing about it is unusual."""
+    if len(message) < 3 + _REQUEST.size or message[0] != _HEADER_TAG:
+        return None
+    start, length = 2, message[1]
+    if length >= 0x80:
+        start, length = (
+            3,
+            length & 0x7F | message[2] << 7,
+        )  # a second byte with its highest bit set leads beyond the end
+    stop = start + length
+    if not _REQUEST.size <= length <= _REQUEST.size + _LONGEST_KNOWN or stop > len(message):
+        return None
+    first_tag, request_id, second_tag, timeout = _REQUEST.unpack_from(message, start)
+    if first_tag != _REQUEST_TAG or second_tag != _TIMEOUT_TAG:
+        return None
+    known = _known_data(bytes(message[start + _REQUEST.size : stop]))
+    if known is None:
+        return None
+    deployment_id, content, payload_bytes, tail = known
+    begin = stop + len(tail)
+    if len(message) != begin + payload_bytes or message[stop:begin] != tail:
+        return None
+    return Frame(deployment_id, request_id, timeout, content, memoryview(message)[begin:])
 
 
 @functools.lru_cache(maxsize=4096)
-def _data_field(exchange: int, source: int) -> bytes:
-    header = peer_pb2.FrameHeader(data=peer_pb2.Data(exchange=exchange, source=source))
-    return header.SerializeToString()
+def _known_data(header: bytes) -> tuple[str, Data, int, bytes] | None:
+    """Of a header of data behind what differs between requests: deployment, content, the payload's bytes, and what
+    stands between header and payload. None for any other header."""
+    try:
+        parsed = peer_pb2.FrameHeader.FromString(header)
+    except DecodeError:
+        return None
+    if not parsed.HasField("data") or parsed.HasField("request_id") or parsed.HasField("timeout_milliseconds"):
+        return None
+    tail = b"\x12" + _varint(parsed.payload_bytes) if parsed.payload_bytes else b""
+    return parsed.deployment_id, Data(parsed.data.exchange, parsed.data.source), parsed.payload_bytes, tail
 
 
 def _content_field(content: Content) -> bytes:
     """The field of the header that says what the frame is."""
-    if isinstance(content, Data):
-        return _data_field(content.exchange, content.source)
     header = peer_pb2.FrameHeader()
-    if isinstance(content, Cancel):
+    if isinstance(content, Data):
+        header.data.exchange, header.data.source = content.exchange, content.source
+        header.data.SetInParent()
+    elif isinstance(content, Cancel):
         header.cancel.reason = content.reason
         header.cancel.SetInParent()
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client says first."""
@@ -67,8 +67,7 @@ class ProtocolError(Exception):
     """The other end does not keep to HTTP/2, or to what gRPC makes of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrameHeader:
+class FrameHeader(NamedTuple):
     """The nine bytes before a frame's payload."""
 
     length: int

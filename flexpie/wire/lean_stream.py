@@ -222,7 +222,8 @@ class LeanStream(asyncio.BufferedProtocol):
         header = http2.read_frame_header(self._scratch, at)
         if header.kind == FrameType.DATA:
             self._begin_data(header)
-            return http2.FRAME_HEADER_BYTES
+            ahead = min(have - http2.FRAME_HEADER_BYTES, self._data_left)
+            return http2.FRAME_HEADER_BYTES + (self._read_data(at + http2.FRAME_HEADER_BYTES, ahead) if ahead else 0)
         if header.length > http2.DEFAULT_FRAME_BYTES:
             raise ProtocolError(f"a frame of {header.length} bytes")
         size = http2.FRAME_HEADER_BYTES + header.length
@@ -249,6 +250,7 @@ class LeanStream(asyncio.BufferedProtocol):
             self._end([], "")
 
     def _read_data(self, at: int, have: int) -> int:
+        """Take what there is of a message's prefix, or of the message."""
         have = min(have, self._data_left)
         if self._message is None:
             taken = min(have, _PREFIX.size - len(self._prefix))
@@ -256,9 +258,11 @@ class LeanStream(asyncio.BufferedProtocol):
             if len(self._prefix) == _PREFIX.size:
                 self._begin_message()
         else:
-            taken = min(have, len(self._message) - self._filled)
-            self._message[self._filled : self._filled + taken] = self._scratch[at : at + taken]
-            self._filled += taken
+            taken = 0
+        if self._message is not None and (more := min(have - taken, len(self._message) - self._filled)):
+            self._message[self._filled : self._filled + more] = self._scratch[at + taken : at + taken + more]
+            self._filled += more
+            taken += more
         self._took(taken)
         return taken
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Number of the protocol between master and workers; both ends must have the same."""
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024

@@ -127,7 +127,9 @@ class WorkerNode:
                     self._carry_out(instruction)
         finally:
             self._handling = False
-        self._set_timer()
+        if self.state.deadlines_changed:
+            self.state.deadlines_changed = False
+            self._set_timer()
 
     def cpu(self) -> CpuSeconds:
         """What the process has used of the processor. From the event loop's thread."""
@@ -329,7 +331,7 @@ class WorkerNode:
             self._timer, self._rings_at = self._loop.call_at(wake_at, self._ring), wake_at
 
     def _ring(self) -> None:
-        self._timer = None
+        self._timer, self.state.deadlines_changed = None, True  # whatever it rang for, the next one is to be found
         self.handle(TimePassed(self._loop.time()))
 
 

@@ -64,6 +64,8 @@ class WorkerState:
     """What the values of all requests in flight may take."""
     buffered_bytes: int = 0
     """Of payloads that wait for their step."""
+    deadlines_changed: bool = False
+    """Whether `wake_at` may be another time than when this was last set to False."""
     _waiting: set[RequestKey] = field(default_factory=set)
     """Requests with steps to execute."""
     _ended: OrderedDict[RequestKey, Outcome] = field(default_factory=OrderedDict)
@@ -188,6 +190,7 @@ class WorkerState:
         done: list[Instruction] = []
         for deployment in self._deployments_of(master_id):
             deployment.orphaned_at = at
+            self.deadlines_changed = True
             for request in self.requests_of(deployment.deployment_id):
                 done += self._end(request.key, Outcome.CANCELLED, "the master is gone")
         return done
@@ -264,6 +267,7 @@ class WorkerState:
         request = Request(key, deployment.program, deadline, self._arrivals, at, awaited=set(deployment.expected))
         self._arrivals += 1
         self.requests[key] = request
+        self.deadlines_changed = True
         self.held_bytes += deployment.request_bytes
         return request
 
@@ -344,6 +348,7 @@ class WorkerState:
         request = self.requests.pop(key, None)
         if request is None:
             return []
+        self.deadlines_changed = True
         self._waiting.discard(key)
         self.buffered_bytes -= request.buffered_bytes
         deployment = self.deployments[key.deployment_id]

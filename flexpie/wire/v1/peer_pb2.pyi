@@ -67,24 +67,24 @@ class Frame(_message.Message):
     def __init__(self, header: _Optional[_Union[FrameHeader, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class FrameHeader(_message.Message):
-    __slots__ = ("deployment_id", "request_id", "timeout_milliseconds", "payload_bytes", "data", "cancel", "failure", "padding")
-    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("request_id", "timeout_milliseconds", "deployment_id", "payload_bytes", "data", "cancel", "failure", "padding")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
-    deployment_id: str
     request_id: int
     timeout_milliseconds: int
+    deployment_id: str
     payload_bytes: int
     data: Data
     cancel: Cancel
     failure: Failure
     padding: bytes
-    def __init__(self, deployment_id: _Optional[str] = ..., request_id: _Optional[int] = ..., timeout_milliseconds: _Optional[int] = ..., payload_bytes: _Optional[int] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[int] = ..., timeout_milliseconds: _Optional[int] = ..., deployment_id: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Data(_message.Message):
     __slots__ = ("exchange", "source")
