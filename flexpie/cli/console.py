@@ -119,7 +119,7 @@ def explained(error: Exception) -> FlexPieError:
 def quieten_libraries() -> None:
     """What the tools for ONNX say of a wrong model beside the exception that they raise; gRPC likewise."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for name in ("onnx_ir", "onnxscript"):
+    for name in ("hpack", "onnx_ir", "onnxscript"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_cancellation)
 

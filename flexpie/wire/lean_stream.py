@@ -152,10 +152,11 @@ class LeanStream(asyncio.BufferedProtocol):
             else:
                 self._waiting.popleft()
             self._write(http2.frame_header(len(taken), FrameType.DATA, 0, self._stream) + taken)
-        if self._closing is not None and not self._waiting and self._transport is not None and not self._has_ended:
+        if self._closing is not None and not self._waiting and self._transport is not None:
             self._has_ended = True
             self._write(self._closing + http2.go_away(self._stream, ErrorNumber.NO_ERROR))
             self._transport.close()
+            self._transport = None
 
     # Receiving.
 

@@ -28,12 +28,14 @@ from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType
 from flexpie.wire.codec import program_from_proto, program_to_proto
 from flexpie.wire.framing import Cancel, Content, Data, Failure, decode_frame, encode_frame
+from flexpie.wire.grpc_fields import request_fields, response_fields
 from flexpie.wire.onnx_files import external_locations
 from flexpie.wire.opaque import datum_to_bytes
 from flexpie.wire.tensors import payload_to_arrays
 from flexpie.wire.v1 import open_inference_pb2, program_pb2
 from tests import worker_programs
 from tests.fuzz.mutating import mutated, mutated_json, mutated_message, mutated_text, random_message
+from tests.unit.wire.streaming import End
 
 Make = Callable[[random.Random], bytes]
 Feed = Callable[[bytes], object]
@@ -79,6 +81,34 @@ def _make_frame(draw: random.Random) -> bytes:
 def _feed_frame(case: bytes) -> None:
     frame = decode_frame(case)
     assert len(frame.payload) <= len(case)
+
+
+# ------------------------------------------------------------------------------------------------ streams
+
+
+@cache
+def _conversations() -> tuple[bytes, ...]:
+    """What clients say to a worker's door."""
+    found = []
+    for method, sizes in (("/flexpie.wire.v1.PeerService/Exchange", (0, 9, 3000)), ("/no/Such", ())):
+        client = End(is_client=True)
+        client.stream.send_headers(request_fields("peer", method, (("key", "value"), ("a-bin", b"\0"))))
+        for size in sizes:
+            client.stream.put(bytes(size))
+        found.append(client.wires.take())
+    return tuple(found)
+
+
+def _make_stream(draw: random.Random) -> bytes:
+    return mutated(draw, draw.choice(_conversations()), _conversations())
+
+
+def _feed_stream(case: bytes) -> None:
+    server = End(is_client=False, answer=response_fields(()))
+    server.receive(case, range(1, len(case), 7))
+    for trailers, reason in server.user.ends:
+        if trailers is None:
+            raise FlexPieError(ErrorCode.CORRUPT_PACKAGE, reason)
 
 
 # ------------------------------------------------------------------------------------------------- values
@@ -360,6 +390,7 @@ def _feed_database(case: bytes) -> None:
 GROUPS: Mapping[str, Mapping[str, Target]] = {
     "wire": {
         "frame": Target(_make_frame, _feed_frame, 800),
+        "stream": Target(_make_stream, _feed_stream, 500),
         "value": Target(_make_value, _feed_value, 800),
         "program": Target(_make_program, _feed_program, 600),
         "request": Target(_make_request, _feed_request, 500),

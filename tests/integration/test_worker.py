@@ -23,7 +23,7 @@ from flexpie.cli.health_command import health
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER, BlobRef, Send
 from flexpie.wire.framing import Data, Failure, encode_frame
-from flexpie.wire.limits import PROTOCOL_KEY, SOURCE_KEY
+from flexpie.wire.limits import PROTOCOL, PROTOCOL_KEY, SOURCE_KEY
 from flexpie.wire.tensors import array_to_bytes
 from flexpie.wire.v1 import worker_pb2
 from tests.daemons import Daemon, start_worker
@@ -119,7 +119,7 @@ def test_several_requests_are_in_flight_at_once(pair: tuple[Daemon, Daemon], dep
 
 def test_a_worker_says_who_it_is(pair: tuple[Daemon, Daemon]) -> None:
     async def scenario(driver: Driver) -> None:
-        request = worker_pb2.HandshakeRequest(version=__version__, protocol=1)
+        request = worker_pb2.HandshakeRequest(version=__version__, protocol=PROTOCOL)
         replies = [await driver.call(index, "Handshake", request) for index in (0, 1)]
         assert replies[0].worker_id != replies[1].worker_id
         assert replies[0].version == __version__
@@ -158,7 +158,7 @@ def test_a_restarted_worker_is_the_same_and_keeps_its_blobs(tmp_path: Path, depl
     ids, program = [], PACKAGE.programs[0]
 
     async def scenario(driver: Driver) -> None:
-        hello = await driver.call(0, "Handshake", worker_pb2.HandshakeRequest(protocol=1))
+        hello = await driver.call(0, "Handshake", worker_pb2.HandshakeRequest(protocol=PROTOCOL))
         ids.append(hello.worker_id)
         missing = await driver.missing(0, program)
         assert bool(missing) == (len(ids) == 1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
-from typing import Any
+from contextlib import closing, suppress
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -24,9 +25,12 @@ from flexpie.wire.limits import (
 from flexpie.wire.status import abort
 from flexpie.wire.v1 import peer_pb2
 from flexpie.worker import peers
+from flexpie.worker.door import Door
 from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
 from flexpie.worker.peer_watch import PeerWatches
 from flexpie.worker.peers import Peer, PeerLink
+from flexpie.worker.streams import PeerServicer
+from tests.unit.worker.taking import Taking
 
 LOST = PeerLost("d", 1, receiving=False)
 MESSAGE = encode_frame("d", 1, 0, Data(0, 0), [b"payload"])
@@ -42,11 +46,12 @@ class PeerServer:
         """How each stream is to end: "in order" or "abruptly"."""
         self.silent = False
         """Whether its heart stands still."""
+        self.door_port = 0
 
     async def __aenter__(self) -> PeerServer:
         self._server = grpc.aio.server(options=server_options())
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._exchange)
-        handlers = {"Exchange": handler, "Beat": self._beat_handler()}
+        handlers = {"Exchange": handler, "Beat": self._beat_handler(), "Door": self._door_handler()}
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", handlers),)
         )
@@ -70,6 +75,16 @@ class PeerServer:
             beat,
             request_deserializer=peer_pb2.BeatRequest.FromString,
             response_serializer=peer_pb2.BeatReply.SerializeToString,
+        )
+
+    def _door_handler(self) -> Any:
+        async def door(_: peer_pb2.DoorRequest, context: grpc.aio.ServicerContext[Any, Any]) -> peer_pb2.DoorReply:
+            return peer_pb2.DoorReply(port=self.door_port)
+
+        return grpc.unary_unary_rpc_method_handler(
+            door,
+            request_deserializer=peer_pb2.DoorRequest.FromString,
+            response_serializer=peer_pb2.DoorReply.SerializeToString,
         )
 
     async def _exchange(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -126,6 +141,39 @@ def test_it_says_who_it_is_and_brings_messages() -> None:
         for _ in range(3):
             scene.link.send(MESSAGE)
             assert await context.read() == MESSAGE
+
+    run(scenario)
+
+
+def test_it_goes_through_the_door_of_the_peer_and_comes_back() -> None:
+    async def scenario(server: PeerServer, scene: Scene) -> None:
+        taking = Taking()
+        for _ in range(2):
+            door = Door(cast("PeerServicer", taking))
+            await door.open("localhost", server.door_port)
+            server.door_port = taking.door_port
+            (caller, _stream) = await taking.streams.get()
+            assert (caller.source, caller.deployment_id) == (0, "d")
+            await scene.open_again()
+            assert await taking.messages.get() == MESSAGE
+            door.close()  # abruptly
+            assert await scene.events.get() == LOST
+            with pytest.raises(FlexPieError, match=r"bert \(.*\) cannot be reached"):
+                scene.link.send(MESSAGE)
+            door.leave()
+        assert server.streams.empty()
+
+    run(scenario)
+
+
+def test_a_door_that_cannot_be_reached_is_done_without() -> None:
+    async def scenario(server: PeerServer, scene: Scene) -> None:
+        with closing(socket.socket()) as taken:  # but nobody listens
+            taken.bind(("127.0.0.1", 0))
+            server.door_port = taken.getsockname()[1]
+            await scene.link.opened()
+            scene.link.send(MESSAGE)
+            assert await (await server.streams.get()).read() == MESSAGE
 
     run(scenario)
 

@@ -1,0 +1,210 @@
+"""Streams through a worker's second port: gRPC's own clients and ours, and what else comes in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.wire.framing import Failure, encode_frame
+from flexpie.wire.limits import DEPLOYMENT_KEY, MASTER_KEY, PROTOCOL, PROTOCOL_KEY, SOURCE_KEY, channel_options
+from flexpie.wire.status import error_from_rpc
+from flexpie.worker import door as door_module
+from flexpie.worker.door import Door
+from flexpie.worker.lean_call import LeanCall
+from flexpie.worker.peers import EXCHANGE_METHOD
+from flexpie.worker.streams import PeerServicer
+from tests.unit.worker.taking import CALLER, Taking
+
+METADATA = ((PROTOCOL_KEY, str(PROTOCOL)), (SOURCE_KEY, "3"), (DEPLOYMENT_KEY, "d"))
+SIZES = (0, 1, 100, 16_379, 16_380, 70_000, 300_000)
+
+
+def run(scenario: Callable[[Taking, Door], Coroutine[Any, Any, None]], **limits: int) -> None:
+    """Run a scenario with an open door."""
+
+    async def bounded() -> None:
+        taking = Taking()
+        door = Door(cast("PeerServicer", taking), **limits)
+        await door.open("localhost")
+        try:
+            await asyncio.wait_for(scenario(taking, door), 30)
+        finally:
+            door.leave()
+            door.close()
+
+    asyncio.run(bounded())
+
+
+async def called(taking: Taking, metadata: Any = METADATA, method: str = EXCHANGE_METHOD) -> tuple[LeanCall, list[Any]]:
+    """A stream of ours through the door, and where its failures go."""
+    failures: list[Any] = []
+    call = LeanCall("bert", method, metadata, lambda frame, failure: failures.append((frame.request_id, failure)))
+    await call.open("127.0.0.1", taking.door_port, 2**28)
+    return call, failures
+
+
+def test_it_brings_messages_and_takes_failures_back() -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        call, failures = await called(taking)
+        caller, stream = await taking.streams.get()
+        assert caller == CALLER
+        assert (await call.accepted)[PROTOCOL_KEY] == str(PROTOCOL)
+        for size in SIZES:
+            call.put(bytes(size))
+        assert [len(await taking.messages.get()) for _ in SIZES] == list(SIZES)
+        failure = Failure(ErrorCode.OVERLOADED, "full", "wait")
+        stream.put(encode_frame("d", 5, 0, failure))
+        door.leave()
+        assert await call.over is None
+        assert failures == [(5, failure)]
+        assert await taking.ends.get() == CALLER
+
+    run(scenario)
+
+
+def test_a_client_of_grpc_is_understood() -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{taking.door_port}", options=channel_options()) as channel:
+            call: Any = channel.stream_stream(EXCHANGE_METHOD)(metadata=METADATA)
+            assert dict(await call.initial_metadata())[PROTOCOL_KEY] == str(PROTOCOL)
+            _, stream = await taking.streams.get()
+            for size in SIZES:
+                await call.write(bytes(size))
+            assert [len(await taking.messages.get()) for _ in SIZES] == list(SIZES)
+            for size in SIZES:
+                stream.put(bytes(size))
+            assert [len(await call.read()) for _ in SIZES] == list(SIZES)
+            await call.done_writing()
+            assert await call.code() is grpc.StatusCode.OK
+            assert await taking.ends.get() == CALLER
+
+    run(scenario)
+
+
+def test_a_server_of_grpc_is_understood() -> None:
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def exchange(_: object, context: Any) -> None:
+        assert dict(context.invocation_metadata())[SOURCE_KEY] == "3"
+        await context.send_initial_metadata(((PROTOCOL_KEY, str(PROTOCOL)),))
+        for _size in SIZES:
+            received.put_nowait(await context.read())
+        await context.write(encode_frame("d", 5, 0, Failure(ErrorCode.OVERLOADED, "full")))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "gone – für immer")
+
+    async def scenario(taking: Taking, door: Door) -> None:
+        server = grpc.aio.server()
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(exchange)
+        service, _, name = EXCHANGE_METHOD[1:].partition("/")
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
+        taking.door_port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            call, failures = await called(taking)
+            assert (await call.accepted)[PROTOCOL_KEY] == str(PROTOCOL)
+            for size in SIZES:
+                call.put(bytes(size))
+            assert [len(await received.get()) for _ in SIZES] == list(SIZES)
+            error = await call.over
+            assert error is not None
+            assert error.code is ErrorCode.DEVICE_UNREACHABLE
+            assert "gone – für immer" in error.message
+            assert failures == [(5, Failure(ErrorCode.OVERLOADED, "full"))]
+        finally:
+            await server.stop(None)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "method", "code", "text"),
+    [
+        (((PROTOCOL_KEY, "1"),), EXCHANGE_METHOD, ErrorCode.VERSION_MISMATCH, "protocol 1"),
+        (METADATA[:1], EXCHANGE_METHOD, ErrorCode.INVALID_ARGUMENT, "must name its source"),
+        (METADATA, "/other/Method", ErrorCode.VERSION_MISMATCH, "not /other/Method"),
+    ],
+)
+def test_what_is_refused_is_told_why(metadata: Any, method: str, code: ErrorCode, text: str) -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        call, _ = await called(taking, metadata, method)
+        error = await call.over
+        assert error is not None
+        assert error.code is code
+        assert text in error.message
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{taking.door_port}") as channel:
+            theirs: Any = channel.stream_stream(method)(metadata=metadata)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await theirs.read()
+            assert error_from_rpc(raised.value, "bert").code is code
+        assert taking.streams.empty()
+
+    run(scenario)
+
+
+def test_a_message_that_is_no_frame_ends_the_stream() -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        for refusal, code in (
+            (FlexPieError(ErrorCode.CORRUPT_PACKAGE, "no frame", "none"), ErrorCode.CORRUPT_PACKAGE),
+            (ValueError("a defect"), ErrorCode.INTERNAL),
+        ):
+            taking.refusal = refusal
+            call, _ = await called(taking)
+            call.put(b"x")
+            error = await call.over
+            assert error is not None
+            assert error.code is code
+            assert await taking.ends.get() == CALLER
+            with pytest.raises(FlexPieError) as raised:
+                call.put(b"late")
+            assert raised.value.code is ErrorCode.DEVICE_UNREACHABLE
+
+    run(scenario)
+
+
+def test_a_master_may_come_in_as_well() -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        await called(taking, ((PROTOCOL_KEY, str(PROTOCOL)), (SOURCE_KEY, "master"), (MASTER_KEY, "m")))
+        assert (await taking.streams.get())[0].master_id == "m"
+
+    run(scenario)
+
+
+def test_who_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "HANDSHAKE_MILLISECONDS", 50)
+
+    async def scenario(taking: Taking, door: Door) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", taking.door_port)
+        while await reader.read(1000):
+            pass  # until it closes
+        writer.close()
+
+    run(scenario)
+
+
+def test_more_connections_than_allowed_are_closed() -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        first, _ = await called(taking)
+        await first.accepted
+        second, _ = await called(taking)
+        error = await second.over
+        assert error is not None
+        assert error.code is ErrorCode.DEVICE_UNREACHABLE
+        first.put(b"still there")
+        assert await taking.messages.get() == b"still there"
+
+    run(scenario, max_connections=1)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        second = Door(cast("PeerServicer", Taking()))
+        with pytest.raises(FlexPieError, match=f"port {taking.door_port} of localhost") as raised:
+            await second.open("localhost", taking.door_port)
+        assert raised.value.code is ErrorCode.PORT_IN_USE
+
+    run(scenario)
