@@ -52,10 +52,19 @@ class StreamUser(Protocol):
 class LeanStream(asyncio.BufferedProtocol):
     """Either end of a stream."""
 
-    def __init__(self, user: StreamUser, *, is_client: bool, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self,
+        user: StreamUser,
+        *,
+        is_client: bool,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_received_bytes: int | None = None,
+    ) -> None:
+        """`max_message_bytes` bounds what is sent, and without `max_received_bytes` what comes, too."""
         self._user = user
         self._is_client = is_client
         self._max_message_bytes = max_message_bytes
+        self._max_received_bytes = max_message_bytes if max_received_bytes is None else max_received_bytes
         self._transport: asyncio.Transport | None = None
         self._stream = 1 if is_client else 0
         """0 until a client has named it."""
@@ -272,8 +281,8 @@ class LeanStream(asyncio.BufferedProtocol):
         self._prefix.clear()
         if compressed:
             raise ProtocolError("a compressed message")
-        if length > self._max_message_bytes:
-            raise ProtocolError(f"a message of {length} bytes; the limit is {self._max_message_bytes}")
+        if length > self._max_received_bytes:
+            raise ProtocolError(f"a message of {length} bytes; the limit is {self._max_received_bytes}")
         self._message, self._filled = np.empty(length, np.uint8).data, 0
 
     def _took(self, nbytes: int) -> None:

@@ -16,6 +16,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.security.channels import open_async_channel
 from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Failure, Frame, decode_frame
+from flexpie.wire.lean_call import LeanCall, door_of, host_of
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
     PROTOCOL,
@@ -26,7 +27,6 @@ from flexpie.wire.limits import (
 from flexpie.wire.outbox import Outbox, Writing
 from flexpie.wire.status import error_from_rpc
 from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
-from flexpie.worker.lean_call import LeanCall, door_of
 from flexpie.worker.peer_watch import PeerWatches
 
 EXCHANGE_METHOD = "/flexpie.wire.v1.PeerService/Exchange"
@@ -135,9 +135,8 @@ class PeerLink:
         try:
             port = 0 if self._credentials is not None else await door_of(channel)
             if port:
-                call = LeanCall(peer.name, EXCHANGE_METHOD, metadata, self._refused)
-                host = peer.address.rpartition(":")[0].strip("[]")
-                await call.open(host, port, int(dict(self._options)["grpc.max_send_message_length"]))
+                call = LeanCall(peer.name, EXCHANGE_METHOD, metadata, self._take)
+                await call.open(host_of(peer.address), port, int(dict(self._options)["grpc.max_send_message_length"]))
                 return await self._hold_lean(call)
         except grpc.aio.AioRpcError as error:
             return self._broken(error_from_rpc(error, peer.name))
@@ -155,10 +154,7 @@ class PeerLink:
     async def _hold_lean(self, call: LeanCall) -> bool:
         """Use a stream through the peer's door; returns whether it was open."""
         try:
-            either: set[asyncio.Future[Any]] = {call.accepted, call.over}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if call.accepted.cancelled() or PROTOCOL_KEY not in call.accepted.result():
-                return self._broken(await call.over or self._unreachable("closed the link"))
+            await call.accepted()
             self._outbox = call
             self._opened.set()
             error = await call.over
@@ -167,13 +163,16 @@ class PeerLink:
                 self._deliver(PeerLost(self._peer.deployment_id, self._peer.index, receiving=False))
             self._broken(error or self._unreachable("closed the link"))
             return True
+        except FlexPieError as refusal:
+            return self._broken(refusal)
         finally:
             self._outbox = None
             call.abort()
 
-    def _refused(self, frame: Frame, failure: Failure) -> None:
-        """The peer could not take a frame."""
-        self._deliver(FailureArrived(RequestKey(frame.deployment_id, frame.request_id), failure))
+    def _take(self, frame: Frame) -> None:
+        """Only what the peer could not take comes back."""
+        if isinstance(frame.content, Failure):
+            self._deliver(FailureArrived(RequestKey(frame.deployment_id, frame.request_id), frame.content))
 
     async def _hold_stream(self, channel: grpc.aio.Channel) -> bool:
         """Open the stream and use it until it breaks; returns whether it was open."""
@@ -216,9 +215,7 @@ class PeerLink:
         """Keep a read pending until the stream ends: only refused frames come back."""
         with contextlib.suppress(grpc.aio.AioRpcError):
             while isinstance(message := await call.read(), bytes):
-                frame = decode_frame(message)
-                if isinstance(frame.content, Failure):
-                    self._refused(frame, frame.content)
+                self._take(decode_frame(message))
 
     def _broken(self, error: FlexPieError) -> bool:
         if self._error is None or self._error.message != error.message:  # not the same line for each attempt

@@ -190,7 +190,7 @@ def test_another_version_is_refused(pair: tuple[Daemon, Daemon], deployment: str
 @pytest.mark.parametrize("metadata", [{SOURCE_KEY: ""}, {SOURCE_KEY: "-5"}, {SOURCE_KEY: "0"}, {SOURCE_KEY: "9" * 40}])
 def test_a_stream_must_say_whose_it_is(pair: tuple[Daemon, Daemon], metadata: dict[str, str]) -> None:
     async def scenario(driver: Driver) -> None:
-        stream = driver.open_stream(0, {PROTOCOL_KEY: "1", **metadata})
+        stream = driver.open_stream(0, {PROTOCOL_KEY: str(PROTOCOL), **metadata})
         assert (await error_of(stream.receive())).code is ErrorCode.INVALID_ARGUMENT
 
     drive(scenario, *pair)

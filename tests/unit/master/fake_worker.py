@@ -39,6 +39,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         self.deployed: list[worker_pb2.DeployRequest] = []
         self.undeployed: list[str] = []
         self.port = 0
+        self.door_port = 0
+        """Where else it takes streams."""
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -47,9 +49,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(_FakeHealth(self), self._server)
         exchange: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._exchange)
-        handler = grpc.method_handlers_generic_handler(
-            "flexpie.wire.v1.PeerService", {"Exchange": exchange, "Beat": self._beat_handler()}
-        )
+        calls = {"Exchange": exchange, "Beat": self._beat_handler(), "Door": self._door_handler()}
+        handler = grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", calls)
         self._server.add_generic_rpc_handlers((handler,))
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -87,6 +88,16 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             beat,
             request_deserializer=peer_pb2.BeatRequest.FromString,
             response_serializer=peer_pb2.BeatReply.SerializeToString,
+        )
+
+    def _door_handler(self) -> Any:
+        async def door(_: peer_pb2.DoorRequest, context: Context) -> peer_pb2.DoorReply:
+            return peer_pb2.DoorReply(port=self.door_port)
+
+        return grpc.unary_unary_rpc_method_handler(
+            door,
+            request_deserializer=peer_pb2.DoorRequest.FromString,
+            response_serializer=peer_pb2.DoorReply.SerializeToString,
         )
 
     async def CheckPeer(self, request: worker_pb2.CheckPeerRequest, context: Context) -> worker_pb2.CheckPeerReply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 
@@ -13,13 +14,16 @@ from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.program import BlobRef
-from flexpie.master import links
+from flexpie.master import links, session
 from flexpie.master.links import Presence, WorkerLink
 from flexpie.wire import limits
 from flexpie.wire.framing import Cancel, Data, Frame, encode_frame
 from flexpie.wire.outbox import Outbox
 from flexpie.wire.v1 import peer_pb2, worker_pb2
+from flexpie.worker.door import Door
+from flexpie.worker.streams import PeerServicer
 from tests.unit.master.fake_worker import FakeWorker
+from tests.unit.worker.taking import Taking
 
 TIMEOUT = 20.0
 
@@ -102,6 +106,31 @@ def test_frames_go_both_ways_in_order() -> None:
         assert metadata[limits.SOURCE_KEY] == "master"
         assert metadata[limits.MASTER_KEY] == "master-1"
         assert metadata[limits.PROTOCOL_KEY] == str(limits.PROTOCOL)
+
+    _run(scenario)
+
+
+def test_frames_go_through_the_door_where_there_is_one() -> None:
+    async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
+        taking = Taking()
+        door = Door(cast("PeerServicer", taking))
+        await door.open("localhost")
+        await listener.up()  # without it
+        worker.door_port = taking.door_port
+        await worker.stop()
+        await worker.start()
+        await listener.down()
+        await listener.up()
+        caller, stream = await taking.streams.get()
+        assert caller.master_id == "master-1"
+        message = encode_frame("d", 1, 0, Data(0, -1), [b"payload"])
+        link.send(message)
+        assert await taking.messages.get() == message
+        stream.put(message)
+        assert bytes((await listener.frame()).payload) == b"payload"
+        door.close()
+        assert "broke" in (await listener.down()).message
+        door.leave()
 
     _run(scenario)
 
@@ -281,7 +310,7 @@ def test_a_message_over_the_workers_limit_does_not_end_the_connection() -> None:
 
 
 def test_what_a_worker_does_not_take_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "Outbox", functools.partial(Outbox, max_queued_bytes=100))
+    monkeypatch.setattr(session, "Outbox", functools.partial(Outbox, max_queued_bytes=100))
 
     async def scenario(worker: FakeWorker, link: WorkerLink, listener: Listener) -> None:
         await listener.up()

@@ -11,11 +11,11 @@ import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire.framing import Failure, encode_frame
+from flexpie.wire.lean_call import LeanCall
 from flexpie.wire.limits import DEPLOYMENT_KEY, MASTER_KEY, PROTOCOL, PROTOCOL_KEY, SOURCE_KEY, channel_options
 from flexpie.wire.status import error_from_rpc
 from flexpie.worker import door as door_module
 from flexpie.worker.door import Door
-from flexpie.worker.lean_call import LeanCall
 from flexpie.worker.peers import EXCHANGE_METHOD
 from flexpie.worker.streams import PeerServicer
 from tests.unit.worker.taking import CALLER, Taking
@@ -41,11 +41,11 @@ def run(scenario: Callable[[Taking, Door], Coroutine[Any, Any, None]], **limits:
 
 
 async def called(taking: Taking, metadata: Any = METADATA, method: str = EXCHANGE_METHOD) -> tuple[LeanCall, list[Any]]:
-    """A stream of ours through the door, and where its failures go."""
-    failures: list[Any] = []
-    call = LeanCall("bert", method, metadata, lambda frame, failure: failures.append((frame.request_id, failure)))
+    """A stream of ours through the door, and the frames that come back."""
+    frames: list[Any] = []
+    call = LeanCall("bert", method, metadata, lambda frame: frames.append((frame.request_id, frame.content)))
     await call.open("127.0.0.1", taking.door_port, 2**28)
-    return call, failures
+    return call, frames
 
 
 def test_it_brings_messages_and_takes_failures_back() -> None:
@@ -53,7 +53,7 @@ def test_it_brings_messages_and_takes_failures_back() -> None:
         call, failures = await called(taking)
         caller, stream = await taking.streams.get()
         assert caller == CALLER
-        assert (await call.accepted)[PROTOCOL_KEY] == str(PROTOCOL)
+        assert (await call.accepted())[PROTOCOL_KEY] == str(PROTOCOL)
         for size in SIZES:
             call.put(bytes(size))
         assert [len(await taking.messages.get()) for _ in SIZES] == list(SIZES)
@@ -106,7 +106,7 @@ def test_a_server_of_grpc_is_understood() -> None:
         await server.start()
         try:
             call, failures = await called(taking)
-            assert (await call.accepted)[PROTOCOL_KEY] == str(PROTOCOL)
+            assert (await call.accepted())[PROTOCOL_KEY] == str(PROTOCOL)
             for size in SIZES:
                 call.put(bytes(size))
             assert [len(await received.get()) for _ in SIZES] == list(SIZES)
@@ -189,7 +189,7 @@ def test_who_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_connections_than_allowed_are_closed() -> None:
     async def scenario(taking: Taking, door: Door) -> None:
         first, _ = await called(taking)
-        await first.accepted
+        await first.accepted()
         second, _ = await called(taking)
         error = await second.over
         assert error is not None

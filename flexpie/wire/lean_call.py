@@ -1,4 +1,4 @@
-"""A worker's stream to the door of a peer (`flexpie.worker.door`)."""
+"""A stream to the door of a worker (`flexpie.worker.door`), of a peer or of the master."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.wire.framing import Failure, decode_frame
+from flexpie.wire.framing import Frame, decode_frame
 from flexpie.wire.grpc_fields import Metadata, error_of, metadata_of, request_fields
 from flexpie.wire.http2 import ErrorNumber, Fields
 from flexpie.wire.lean_stream import LeanStream
@@ -18,6 +18,11 @@ from flexpie.wire.v1 import peer_pb2
 DOOR_METHOD = "/flexpie.wire.v1.PeerService/Door"
 DOOR_SECONDS = 2.0
 """How long a peer's second port may take to answer before the first one is used."""
+
+
+def host_of(address: str) -> str:
+    """The host in ``host:port``, without the brackets of IPv6."""
+    return address.rpartition(":")[0].strip("[]")
 
 
 async def door_of(channel: grpc.aio.Channel) -> int:
@@ -39,24 +44,34 @@ async def door_of(channel: grpc.aio.Channel) -> int:
 class LeanCall:
     """An `Exchange` stream."""
 
-    def __init__(self, peer: str, method: str, metadata: Metadata, on_failure: Callable[[Any, Failure], None]) -> None:
-        """`peer` as the user knows it; `on_failure` is told of frames that the peer refuses: the frame, and why."""
+    def __init__(self, peer: str, method: str, metadata: Metadata, on_frame: Callable[[Frame], None]) -> None:
+        """`peer` as the user knows it; `on_frame` takes what it sends."""
         loop = asyncio.get_running_loop()
-        self.accepted: asyncio.Future[dict[str, str | bytes]] = loop.create_future()
-        """Metadata of the peer's answer; cancelled when the stream ends before."""
+        self._accepted: asyncio.Future[dict[str, str | bytes]] = loop.create_future()
+        """Metadata of the peer's answer."""
         self.over: asyncio.Future[FlexPieError | None] = loop.create_future()
         """Why the stream has ended; None where the peer left in order."""
         self._peer = peer
         self._method = method
         self._metadata = metadata
-        self._on_failure = on_failure
+        self._on_frame = on_frame
         self._stream: LeanStream | None = None
 
-    async def open(self, host: str, port: int, max_message_bytes: int) -> None:
+    async def open(self, host: str, port: int, max_message_bytes: int, max_received_bytes: int | None = None) -> None:
         """Connect; raises OSError or asyncio.TimeoutError when the port cannot be reached."""
         loop = asyncio.get_running_loop()
-        made = LeanStream(self, is_client=True, max_message_bytes=max_message_bytes)
+        made = LeanStream(
+            self, is_client=True, max_message_bytes=max_message_bytes, max_received_bytes=max_received_bytes
+        )
         await asyncio.wait_for(loop.create_connection(lambda: made, host, port), DOOR_SECONDS)
+
+    async def accepted(self) -> dict[str, str | bytes]:
+        """Metadata of the peer's answer. Raises what the stream ended with instead; sets no deadline."""
+        either: set[asyncio.Future[Any]] = {self._accepted, self.over}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._accepted.done():
+            raise self.over.result() or FlexPieError(ErrorCode.DEVICE_UNREACHABLE, f"{self._peer} closed the link.")
+        return self._accepted.result()
 
     def put(self, message: bytes) -> None:
         """Send a message; raises ``DEVICE_UNREACHABLE``, ``TOO_LARGE`` or ``OVERLOADED``."""
@@ -77,7 +92,7 @@ class LeanCall:
 
     def headers_came(self, fields: Fields) -> None:
         """See `StreamUser`."""
-        self.accepted.set_result(metadata_of(fields))
+        self._accepted.set_result(metadata_of(fields))
 
     def message_came(self, message: memoryview) -> None:
         """See `StreamUser`."""
@@ -88,8 +103,7 @@ class LeanCall:
                 self._stream.abort(ErrorNumber.PROTOCOL_ERROR)
             self._finish(error)
             return
-        if isinstance(frame.content, Failure):
-            self._on_failure(frame, frame.content)
+        self._on_frame(frame)
 
     def ended(self, trailers: Fields | None, reason: str) -> None:
         """See `StreamUser`."""
@@ -103,5 +117,3 @@ class LeanCall:
         self._stream = None
         if not self.over.done():
             self.over.set_result(error)
-        if not self.accepted.done():
-            self.accepted.cancel()
