@@ -7,7 +7,8 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -72,8 +73,7 @@ class Failure:
 Content = Data | Cancel | Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One message of the data plane."""
 
     deployment_id: str
@@ -81,7 +81,7 @@ class Frame:
     timeout_milliseconds: int
     """Time left until the request's deadline when the frame was written; 0 is no deadline."""
     content: Content
-    payload: memoryview = field(default=NO_BYTES)
+    payload: memoryview = NO_BYTES
     """The parts' bytes, one after another."""
 
 

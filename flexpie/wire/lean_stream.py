@@ -26,6 +26,8 @@ MAX_HEADER_BYTES = 64 * 1024
 """Of a header block, and of all fields in it."""
 _PREFIX = struct.Struct(">BI")
 """Before each message of gRPC: whether it is compressed, and its length."""
+_DATA_HEAD = struct.Struct(">HBBBIBI")
+"""A frame's header (`flexpie.wire.http2.frame_header`) and the prefix."""
 _RENEW_BYTES = 2**30
 """When so much was received, the other end is allowed as much again."""
 _SCRATCH_BYTES = http2.FRAME_HEADER_BYTES + http2.DEFAULT_FRAME_BYTES
@@ -119,11 +121,11 @@ class LeanStream(asyncio.BufferedProtocol):
             raise FlexPieError(ErrorCode.DEVICE_UNREACHABLE, "The stream has ended.")
         waits = self._waiting_bytes + self._transport.get_write_buffer_size()
         check_message(len(message), self._max_message_bytes, waits, MAX_QUEUED_BYTES)
-        length = len(message) + _PREFIX.size
-        if not self._waiting and length <= min(*self._windows, self._frame_bytes):
+        length, windows = len(message) + _PREFIX.size, self._windows
+        if not self._waiting and length <= windows[0] and length <= windows[1] and length <= self._frame_bytes:
             self._use_windows(length)
-            head = http2.frame_header(length, FrameType.DATA, 0, self._stream)
-            self._transport.writelines((head + _PREFIX.pack(0, len(message)), message))
+            head = _DATA_HEAD.pack(length >> 8, length & 0xFF, FrameType.DATA, 0, self._stream, 0, len(message))
+            self._transport.writelines((head, message))
         else:
             self._waiting += (memoryview(_PREFIX.pack(0, len(message))), memoryview(message))
             self._waiting_bytes += length
@@ -232,8 +234,8 @@ class LeanStream(asyncio.BufferedProtocol):
         header = http2.read_frame_header(self._scratch, at)
         if header.kind == FrameType.DATA:
             self._begin_data(header)
-            ahead = min(have - http2.FRAME_HEADER_BYTES, self._data_left)
-            return http2.FRAME_HEADER_BYTES + (self._read_data(at + http2.FRAME_HEADER_BYTES, ahead) if ahead else 0)
+            have -= http2.FRAME_HEADER_BYTES
+            return http2.FRAME_HEADER_BYTES + (self._read_data(at + http2.FRAME_HEADER_BYTES, have) if have else 0)
         if header.length > http2.DEFAULT_FRAME_BYTES:
             raise ProtocolError(f"a frame of {header.length} bytes")
         size = http2.FRAME_HEADER_BYTES + header.length
@@ -288,7 +290,9 @@ class LeanStream(asyncio.BufferedProtocol):
     def _took(self, nbytes: int) -> None:
         """So many bytes of the present frame were put where they belong."""
         self._data_left -= nbytes
-        self._confirm(nbytes)
+        self._unconfirmed += nbytes
+        if self._unconfirmed >= _RENEW_BYTES:
+            self._confirm()
         message = self._message
         if message is not None and self._filled == len(message):
             self._message = None
@@ -296,11 +300,10 @@ class LeanStream(asyncio.BufferedProtocol):
         if not self._data_left and self._data_ends_stream:
             self._end([], "")
 
-    def _confirm(self, nbytes: int) -> None:
-        self._unconfirmed += nbytes
-        if self._unconfirmed >= _RENEW_BYTES:
-            self._write(b"".join(http2.window_update(stream, self._unconfirmed) for stream in (0, self._stream)))
-            self._unconfirmed = 0
+    def _confirm(self) -> None:
+        """Allow the other end as much again as has come."""
+        self._write(b"".join(http2.window_update(stream, self._unconfirmed) for stream in (0, self._stream)))
+        self._unconfirmed = 0
 
     def _take_frame(self, header: http2.FrameHeader, payload: bytes) -> None:
         if self._block_flags is not None and header.kind != FrameType.CONTINUATION:

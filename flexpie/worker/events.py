@@ -86,8 +86,7 @@ class RequestStarted:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class FrameArrived:
+class FrameArrived(NamedTuple):
     """A message of an exchange came in."""
 
     key: RequestKey
@@ -117,8 +116,7 @@ class FailureArrived:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class BatchExecuted:
+class BatchExecuted(NamedTuple):
     """The steps of an `Execute` are done."""
 
     key: RequestKey
@@ -224,8 +222,7 @@ class FreeDeployment:
     deployment_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Execute:
+class Execute(NamedTuple):
     """Do these steps, without the event loop; then `BatchExecuted` or `ExecutionFailed`. One at a time."""
 
     key: RequestKey
@@ -234,8 +231,7 @@ class Execute:
     """One for each `Receive` among the steps, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
-class SendFrame:
+class SendFrame(NamedTuple):
     """Cut parts out of the request's values and send them as one message."""
 
     key: RequestKey

@@ -274,13 +274,13 @@ class WorkerState:
     def _deposit(self, request: Request, deployment: Deployment, event: FrameArrived) -> Failure | None:
         """Put a payload into the request's mailbox; returns what is wrong with it, if something is."""
         slot = (event.exchange, event.source)
-        what = f"message of {deployment.name_of(event.source)} for exchange {event.exchange}"
         if slot not in request.awaited:
-            twice = slot in deployment.expected
-            return Failure(ErrorCode.CORRUPT_PACKAGE, f"The {what} came {'twice' if twice else 'unexpectedly'}.")
+            how = "twice" if slot in deployment.expected else "unexpectedly"
+            return Failure(ErrorCode.CORRUPT_PACKAGE, f"The {_described(deployment, event)} came {how}.")
         expected, length = deployment.expected[slot], len(event.payload)
         if expected is not None and expected != length:
-            return Failure(ErrorCode.CORRUPT_PACKAGE, f"The {what} has {length} bytes instead of {expected}.")
+            what = f"The {_described(deployment, event)} has {length} bytes instead of {expected}."
+            return Failure(ErrorCode.CORRUPT_PACKAGE, what)
         if self.buffered_bytes + length > self.limits.buffered_bytes:
             return Failure(
                 ErrorCode.OVERLOADED,
@@ -400,6 +400,10 @@ class WorkerState:
             for key in [key for key in self._ended if key.deployment_id == deployment_id]:
                 done += self._lose_frame(key, failure)
         return done
+
+
+def _described(deployment: Deployment, event: FrameArrived) -> str:
+    return f"message of {deployment.name_of(event.source)} for exchange {event.exchange}"
 
 
 def _shutting_down() -> FlexPieError:
