@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-import numpy as np
 import pytest
 
 from flexpie.core.cluster import Cluster, Device, Link, Topology
 from flexpie.core.rates import REFERENCE_RATES, DeviceRates
-from flexpie.planner.physics import PhysicsCostModel
 from flexpie.traces import calibrating
 from flexpie.traces.calibrating import LARGE_BYTES, SEVERAL, SMALL_BYTES
 
@@ -46,14 +44,10 @@ def test_noise_makes_no_cost_negative_or_nothing() -> None:
 @pytest.mark.parametrize("link", [Link(125e6, 3e-4), Link(2e6, 4e-3)])
 def test_a_link_gets_back_its_bandwidth_and_latency(link: Link) -> None:
     slow = RATES.scaled(0.5)
-    model = PhysicsCostModel(_cluster((RATES, slow), link))
-
-    def predicted(there: int, back: int) -> float:
-        nbytes = np.zeros((3, 3))
-        nbytes[0, 1], nbytes[1, 0] = there, back
-        return float(model.exchange_seconds(nbytes))
-
-    small, large = predicted(SMALL_BYTES, SMALL_BYTES), predicted(NBYTES, SMALL_BYTES)
+    processors = sum(rates.send_seconds + rates.receive_seconds + rates.start_seconds for rates in (RATES, slow))
+    small = processors + 2 * link.latency_seconds
+    per_byte = 1 / link.bandwidth_bytes_per_second + slow.end_seconds_per_byte
+    large = small + (NBYTES - SMALL_BYTES) * per_byte
     found = calibrating._link((RATES, slow), small, large, NBYTES)
     assert found.bandwidth_bytes_per_second == pytest.approx(link.bandwidth_bytes_per_second, rel=0.01)
     assert found.latency_seconds == pytest.approx(link.latency_seconds, rel=0.01)
