@@ -15,24 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from flexpie.security.handshakes import reason_in
 from flexpie.security.refusal_log import RefusalLog
 
 _VERBOSITY = "GRPC_VERBOSITY"
 _STANDARD_ERROR = 2
 _GRPC_LINE = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] ")
 _HANDSHAKE = b"Handshake failed with error "
-_REASONS = {
-    "certificate has expired": "its certificate has expired",
-    "certificate is not yet valid": "its certificate is not valid yet",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it has no certificate",
-    "WRONG_VERSION_NUMBER": "it does not use TLS",
-    "HTTP_REQUEST": "it does not use TLS",
-    "BAD_SIGNATURE": "its certificate is from another authority",
-    "unable to get local issuer certificate": "its certificate is from another authority",
-    "self signed certificate": "its certificate is from another authority",
-    "unsupported certificate purpose": "its certificate is for a caller, not for a server",
-    "_ALERT_": "it does not accept this end's certificate",
-}
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +57,7 @@ def handshakes_logged() -> Iterator[None]:
 
 def reason_of(line: str) -> str:
     """What a line of gRPC's about a failed handshake means; its own words where that is not known."""
-    known = (reason for sign, reason in _REASONS.items() if sign in line)
-    return next(known, line.rpartition("OPENSSL_internal:")[2].strip()[:200])
+    return reason_in(line) or line.rpartition("OPENSSL_internal:")[2].strip()[:200]
 
 
 def _translate(lines: IO[bytes], passed_on: int) -> None:

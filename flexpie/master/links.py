@@ -95,7 +95,7 @@ class WorkerLink:
         session = Session(channel, self.device, self._listener, self._heartbeat)
         try:
             hello = await session.shake_hands(self._master_id)
-            await session.open_stream(self._master_id, hello.max_message_bytes, through_door=self._credentials is None)
+            await session.open_stream(self._master_id, hello.max_message_bytes, self._credentials)
             self._session = session
             self._listener.link_up(self.device.name, hello)
             return await session.ended

@@ -17,6 +17,7 @@ from flexpie.compiler import Blob
 from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
+from flexpie.security.credentials import Credentials
 from flexpie.wire import limits
 from flexpie.wire.beats import BeatListener
 from flexpie.wire.codec import blob_to_proto
@@ -87,7 +88,7 @@ class Session:
             )
         return hello
 
-    async def open_stream(self, master_id: str, max_message_bytes: int, *, through_door: bool) -> None:
+    async def open_stream(self, master_id: str, max_message_bytes: int, credentials: Credentials | None = None) -> None:
         """Begin to exchange frames, and to watch over the connection, once the worker knows the stream.
 
         A message over the worker's limit (0: the default) would end the connection, so none is sent. Where the stream
@@ -99,7 +100,7 @@ class Session:
             (limits.SOURCE_KEY, limits.MASTER_SOURCE),
             (limits.MASTER_KEY, master_id),
         )
-        if through_door and (call := await self._through_door(metadata, limit)) is not None:
+        if (call := await self._through_door(metadata, limit, credentials)) is not None:
             self.outgoing = call
             self._begin(self._follow(call), self._watch())
             return
@@ -113,14 +114,15 @@ class Session:
             raise unreachable(self._device, "it does not accept the stream") from None
         self._begin(self._read(stream), self._write(outbox), self._watch())
 
-    async def _through_door(self, metadata: Metadata, limit: int) -> LeanCall | None:
+    async def _through_door(self, metadata: Metadata, limit: int, credentials: Credentials | None) -> LeanCall | None:
         """A stream through the worker's door; None where it has none, or where that cannot be reached."""
         call = LeanCall(described(self._device), _EXCHANGE, metadata, self._take)
         try:
             port = await self.call(asyncio.wait_for(door_of(self._channel), HANDSHAKE_SECONDS))
             if not port:
                 return None
-            await call.open(host_of(self._device.address), port, limit, _UNLIMITED_BYTES)
+            encryption = None if credentials is None else credentials.client_context
+            await call.open(host_of(self._device.address), port, limit, _UNLIMITED_BYTES, encryption)
         except (OSError, asyncio.TimeoutError) as error:
             _log.info("door not reached device=%s: %s", self._device.name, error)
             return None

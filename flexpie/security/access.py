@@ -41,14 +41,7 @@ class AccessControl(grpc.aio.ServerInterceptor):
         role, name = caller_of(context.auth_context())
         if is_allowed(method, role, dict(context.invocation_metadata() or ())):
             return
-        title = "a certificate without a role" if role is None else f"a certificate for the role {role.value}"
-        call = method.rpartition("/")[2]
-        self._refusals.note((method, role, name), f"call={method} name={name!r} peer={context.peer()}: {title}")
-        allowed = sorted(role.value for role in ALLOWED.get(method, ()))
-        raise_to = f"It needs one for the role {' or '.join(allowed)}." if allowed else ""
-        await abort(
-            context, FlexPieError(ErrorCode.PERMISSION_DENIED, f"{title.capitalize()} may not call {call}.", raise_to)
-        )
+        await abort(context, refusal_of(self._refusals, method, role, name, context.peer()))
 
     def _guarded(self, handler: _Handler, method: str) -> _Handler:
         """The same handler behind the check."""
@@ -73,6 +66,16 @@ class AccessControl(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
         return guarded
+
+
+def refusal_of(refusals: RefusalLog, method: str, role: Role | None, name: str, peer: str) -> FlexPieError:
+    """Log that a caller may not make a call; returns what to tell it."""
+    title = "a certificate without a role" if role is None else f"a certificate for the role {role.value}"
+    refusals.note((method, role, name), f"call={method} name={name!r} peer={peer}: {title}")
+    allowed = sorted(role.value for role in ALLOWED.get(method, ()))
+    remedy = f"It needs one for the role {' or '.join(allowed)}." if allowed else ""
+    what = f"{title.capitalize()} may not call {method.rpartition('/')[2]}."
+    return FlexPieError(ErrorCode.PERMISSION_DENIED, what, remedy)
 
 
 def caller_of(identity: Mapping[str, Any]) -> tuple[Role | None, str]:

@@ -40,7 +40,7 @@ def load_credentials(files: TlsFiles | str | PathLike[str], roles: Collection[Ro
     _check_validity(describe(authority), files.ca)
     if files.key.stat().st_mode & 0o077:
         _log.warning("others on this machine can read the private key %s; chmod 600 ends that", files.key)
-    return Credentials(ca, content, key, description)
+    return Credentials(ca, content, key, description, files)
 
 
 def read_certificate(path: Path) -> Certificate:

@@ -5,6 +5,7 @@ Nothing here needs the cryptography package: a process without certificates does
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import grpc
 
+from flexpie.security.handshakes import NotedHandshake
 from flexpie.security.roles import Role
 
 CA_FILE = "ca.crt"
@@ -53,9 +55,10 @@ class Certificate:
 class Credentials:
     """A certificate with its key, and the authority that others must have theirs from."""
 
-    def __init__(self, ca: bytes, certificate: bytes, key: bytes, description: Certificate) -> None:
-        """`ca`, `certificate` and `key` in PEM form."""
+    def __init__(self, ca: bytes, certificate: bytes, key: bytes, description: Certificate, files: TlsFiles) -> None:
+        """`ca`, `certificate` and `key` in PEM form, as they are in the `files`."""
         self.description = description
+        self._files = files
         self._ca = ca
         self._certificate = certificate
         self._key = key
@@ -69,6 +72,27 @@ class Credentials:
     def channel(self) -> grpc.ChannelCredentials:
         """For a channel to a server whose certificate names the address that is called."""
         return grpc.ssl_channel_credentials(self._ca, self._key, self._certificate)
+
+    @cached_property
+    def server_context(self) -> ssl.SSLContext:
+        """`server` for what gRPC's library does not serve."""
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.sslobject_class = NotedHandshake
+        return context
+
+    @cached_property
+    def client_context(self) -> ssl.SSLContext:
+        """`channel` for what gRPC's library does not call."""
+        return self._context(ssl.PROTOCOL_TLS_CLIENT)
+
+    def _context(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=self._ca.decode("ascii"))
+        context.load_cert_chain(self._files.certificate, self._files.key)
+        context.set_alpn_protocols(["h2"])
+        return context
 
 
 def expiry_warning(expires: datetime, at: datetime) -> str:

@@ -45,7 +45,7 @@ PROBE_BYTES = 50_000
 LINK_SECONDS = 0.25
 """What an exchange with a large message may take, as far as the probe can tell."""
 MOST_LINK_BYTES = 4_000_000
-"""On a gigabit link 32 ms. A device with a CPU quota goes on faster after a wait, by what it has not used of a period."""
+"""On a gigabit link 32 ms. A device with a CPU quota is faster after a wait, by what it has not used of a period."""
 STREAMED = 150
 """Messages in a batch of a stream."""
 CONFIRMED = 0.3

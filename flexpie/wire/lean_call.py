@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -57,13 +58,20 @@ class LeanCall:
         self._on_frame = on_frame
         self._stream: LeanStream | None = None
 
-    async def open(self, host: str, port: int, max_message_bytes: int, max_received_bytes: int | None = None) -> None:
-        """Connect; raises OSError or asyncio.TimeoutError when the port cannot be reached."""
+    async def open(
+        self,
+        host: str,
+        port: int,
+        max_message_bytes: int,
+        max_received_bytes: int | None = None,
+        encryption: ssl.SSLContext | None = None,
+    ) -> None:
+        """Connect; raises OSError or asyncio.TimeoutError when the port cannot be reached, or is not the peer's."""
         loop = asyncio.get_running_loop()
         made = LeanStream(
             self, is_client=True, max_message_bytes=max_message_bytes, max_received_bytes=max_received_bytes
         )
-        await asyncio.wait_for(loop.create_connection(lambda: made, host, port), DOOR_SECONDS)
+        await asyncio.wait_for(loop.create_connection(lambda: made, host, port, ssl=encryption), DOOR_SECONDS)
 
     async def accepted(self) -> dict[str, str | bytes]:
         """Metadata of the peer's answer. Raises what the stream ended with instead; sets no deadline."""

@@ -108,6 +108,17 @@ class LeanStream(asyncio.BufferedProtocol):
         """Of the connection, to set options; None while there is none."""
         return None if self._transport is None else self._transport.get_extra_info("socket")
 
+    @property
+    def peer(self) -> str:
+        """The other end's address."""
+        address = None if self._transport is None else self._transport.get_extra_info("peername")
+        return ":".join(map(str, address[:2])) if isinstance(address, tuple) else "unknown"
+
+    @property
+    def peer_certificate(self) -> Any:
+        """Of an encrypted connection, as `ssl.SSLSocket.getpeercert` returns it."""
+        return None if self._transport is None else self._transport.get_extra_info("peercert")
+
     # Sending.
 
     def send_headers(self, fields: Fields, *, is_last: bool = False) -> None:

@@ -106,7 +106,7 @@ class _Daemon:
         store = Store(folder.path / BLOBS, settings.store_bytes)
         self._node = WorkerNode(state, store, engine, channel_options(limit), settings.credentials)
         self._streams = PeerServicer(self._node, limit)
-        self._door = Door(self._streams, limit, settings.max_connections)
+        self._door = Door(self._streams, limit, settings.max_connections, settings.credentials)
         self._health = health.aio.HealthServicer()
         identity = WorkerIdentity(
             folder.identity, settings.memory_bytes, settings.threads, limit, expires_at(settings.credentials)
@@ -120,7 +120,7 @@ class _Daemon:
         await self._set_health(_NOT_SERVING)
         self._watch_signals()
         await self._server.start()
-        if self._settings.peer_port is not None and self._settings.credentials is None:
+        if self._settings.peer_port is not None:
             await self._door.open(self._settings.host, self._settings.peer_port)
         await self._set_health(_SERVING)
         announce()

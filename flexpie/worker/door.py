@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Mapping
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.security.access import refusal_of
+from flexpie.security.credentials import Credentials
+from flexpie.security.handshakes import names_in, refusals
+from flexpie.security.roles import is_allowed, role_of
 from flexpie.wire.grpc_fields import metadata_of, response_fields, trailers
 from flexpie.wire.http2 import Fields
 from flexpie.wire.lean_stream import LeanStream, field_of
@@ -28,7 +33,10 @@ class Door:
         servicer: PeerServicer,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_connections: int = MAX_CONNECTIONS,
+        credentials: Credentials | None = None,
     ) -> None:
+        """With `credentials` connections are encrypted, and callers need certificates of a role that may exchange."""
+        self._encryption = None if credentials is None else credentials.server_context
         self._servicer = servicer
         self._max_message_bytes = max_message_bytes
         self._max_connections = max_connections
@@ -42,7 +50,7 @@ class Door:
         """
         loop, address = asyncio.get_running_loop(), "127.0.0.1" if host == "localhost" else host.strip("[]")
         try:
-            self._server = await loop.create_server(self._let_in, address, port)
+            self._server = await loop.create_server(self._let_in, address, port, ssl=self._encryption)
         except OSError as error:
             what = f"Peers cannot be taken on port {port} of {host}: {error.strerror or error}."
             raise FlexPieError(
@@ -64,14 +72,17 @@ class Door:
             visitor.give_up()
 
     def _let_in(self) -> LeanStream:
-        visitor = _Visitor(self._servicer, self._visitors, crowded=len(self._visitors) >= self._max_connections)
+        crowded = len(self._visitors) >= self._max_connections
+        visitor = _Visitor(self._servicer, self._visitors, crowded=crowded, secured=self._encryption is not None)
         return LeanStream(visitor, is_client=False, max_message_bytes=self._max_message_bytes)
 
 
 class _Visitor:
     """One connection."""
 
-    def __init__(self, servicer: PeerServicer, visitors: set[_Visitor], *, crowded: bool) -> None:
+    def __init__(self, servicer: PeerServicer, visitors: set[_Visitor], *, crowded: bool, secured: bool) -> None:
+        """`secured` is whether only certificates of some roles are let in."""
+        self._secured = secured
         self._servicer = servicer
         self._visitors = visitors
         self._crowded = crowded
@@ -99,13 +110,24 @@ class _Visitor:
             if called != EXCHANGE_METHOD:
                 what = f"This port takes {EXCHANGE_METHOD} only, not {called[:200]}."
                 raise FlexPieError(ErrorCode.VERSION_MISMATCH, what, "Call the worker's --port.")
-            self._caller = Caller.of(metadata_of(fields))
+            metadata = metadata_of(fields)
+            self._check(metadata)
+            self._caller = Caller.of(metadata)
         except FlexPieError as error:
             self.finish(error)
             return
         if self._stream is not None:
             self._stream.send_headers(response_fields(((PROTOCOL_KEY, str(PROTOCOL)),)))
             self._number = self._servicer.enter(self._caller, self._stream)
+
+    def _check(self, metadata: Mapping[str, str | bytes]) -> None:
+        """Raise ``PERMISSION_DENIED`` for a caller whose certificate does not allow this stream."""
+        if self._stream is None or not self._secured:
+            return
+        uris, name = names_in(self._stream.peer_certificate)
+        role = role_of(uris)
+        if not is_allowed(EXCHANGE_METHOD, role, metadata):
+            raise refusal_of(refusals(), EXCHANGE_METHOD, role, name, self._stream.peer)
 
     def message_came(self, message: memoryview) -> None:
         """See `StreamUser`."""
@@ -133,9 +155,8 @@ class _Visitor:
             self.give_up()  # it has not even begun
             return
         if self._stream is not None:
-            if self._caller is None:
-                self._stream.send_headers(response_fields(()))
-            self._stream.finish(trailers(error))
+            begun = self._caller is not None
+            self._stream.finish(trailers(error) if begun else response_fields(()) + trailers(error))
         self._forget()
 
     def give_up(self) -> None:

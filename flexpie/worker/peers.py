@@ -133,10 +133,11 @@ class PeerLink:
         was open."""
         peer, metadata = self._peer, self._metadata()
         try:
-            port = 0 if self._credentials is not None else await door_of(channel)
-            if port:
+            if port := await door_of(channel):
                 call = LeanCall(peer.name, EXCHANGE_METHOD, metadata, self._take)
-                await call.open(host_of(peer.address), port, int(dict(self._options)["grpc.max_send_message_length"]))
+                encryption = None if self._credentials is None else self._credentials.client_context
+                limit = int(dict(self._options)["grpc.max_send_message_length"])
+                await call.open(host_of(peer.address), port, limit, encryption=encryption)
                 return await self._hold_lean(call)
         except grpc.aio.AioRpcError as error:
             return self._broken(error_from_rpc(error, peer.name))

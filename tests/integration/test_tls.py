@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.security.authority import create_authority, issue
 from flexpie.security.certificates import load_credentials, read_certificate
 from flexpie.security.channels import open_channel
-from flexpie.security.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, now
+from flexpie.security.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Credentials, now
 from flexpie.security.roles import Role
-from flexpie.wire.limits import MASTER_KEY, MASTER_SOURCE, PROTOCOL, PROTOCOL_KEY, SOURCE_KEY
+from flexpie.wire.lean_call import LeanCall
+from flexpie.wire.limits import DEPLOYMENT_KEY, MASTER_KEY, MASTER_SOURCE, PROTOCOL, PROTOCOL_KEY, SOURCE_KEY
 from flexpie.wire.open_inference import OpenInferenceStub
-from flexpie.wire.v1 import open_inference_pb2, worker_pb2
+from flexpie.wire.v1 import open_inference_pb2, peer_pb2, worker_pb2
 from flexpie.wire.v1.worker_pb2_grpc import WorkerServiceStub
 from flexpie.worker.engine import run_unsplit
 from tests.daemons import Daemon, start_master, start_worker, wait_until, write_cluster_file
@@ -86,6 +89,10 @@ def _health(channel: Any) -> bytes:
 
 def _logged(daemon: Daemon, text: str) -> int:
     return sum(text in line for line in daemon.log.splitlines())
+
+
+def _is_logged(daemon: Daemon, text: str) -> bool:
+    return _logged(daemon, text) > 0
 
 
 def _assert_refused_and_logged_once(daemon: Daemon, reason: str, channel: grpc.Channel) -> None:
@@ -196,6 +203,72 @@ def test_no_stranger_opens_a_data_stream(secured: Secured, role: Role, source: s
         with pytest.raises(grpc.RpcError) as refused:
             list(exchange(iter([b"frame"]), metadata=metadata, timeout=TIMEOUT))
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def _door(secured: Secured) -> tuple[Daemon, int]:
+    """A worker, and its second port."""
+    worker = secured.workers["a"]
+    with open_channel(worker.address, [], load_credentials(secured.folder_of(Role.WORKER, "peer"))) as channel:
+        door: Any = channel.unary_unary("/flexpie.wire.v1.PeerService/Door", None, peer_pb2.DoorReply.FromString)
+        return worker, door(b"", timeout=TIMEOUT).port
+
+
+async def _come_in(port: int, credentials: Credentials | None, source: str) -> FlexPieError | None:
+    """Open a stream at a door; returns why it was refused."""
+    metadata = ((PROTOCOL_KEY, str(PROTOCOL)), (SOURCE_KEY, source), (MASTER_KEY, "m"), (DEPLOYMENT_KEY, "d"))
+    call = LeanCall("the worker", "/flexpie.wire.v1.PeerService/Exchange", metadata, lambda frame: None)
+    await call.open("127.0.0.1", port, 1000, encryption=credentials.client_context if credentials else None)
+    try:
+        await asyncio.wait_for(call.accepted(), TIMEOUT)
+        return None
+    except FlexPieError as error:
+        return error
+    finally:
+        call.abort()
+
+
+def test_the_door_lets_workers_in_and_the_master_as_itself(secured: Secured) -> None:
+    worker, port = _door(secured)
+    assert port
+
+    def error_of(role: Role, source: str) -> FlexPieError | None:
+        credentials = load_credentials(secured.folder_of(role, "visitor"))
+        return asyncio.run(_come_in(port, credentials, source))
+
+    assert error_of(Role.WORKER, "0") is None
+    assert error_of(Role.MASTER, MASTER_SOURCE) is None
+    for role, source in ((Role.CLIENT, "0"), (Role.OPERATOR, "0"), (Role.WORKER, MASTER_SOURCE)):
+        for _ in range(2):
+            error = error_of(role, source)
+            assert error is not None
+            assert error.code is ErrorCode.PERMISSION_DENIED
+            assert f"role {role.value} may not call Exchange" in error.message
+        line = "refused call=/flexpie.wire.v1.PeerService/Exchange name='visitor'"
+        found = [entry for entry in worker.log.splitlines() if line in entry and f"the role {role.value}" in entry]
+        assert len(found) == 1
+    assert "door not reached" not in secured.master.log + worker.log
+
+
+def test_the_door_is_closed_to_strangers(secured: Secured, tmp_path: Path) -> None:
+    worker, port = _door(secured)
+    create_authority(tmp_path / "other", "Somebody else")
+    foreign = issue(tmp_path / "other", Role.WORKER, "x", LOCAL)
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):  # it does not trust the worker either
+        asyncio.run(_come_in(port, load_credentials(foreign), "0"))
+    trusting = load_credentials(foreign)
+    trusting.client_context.check_hostname = False
+    trusting.client_context.verify_mode = ssl.CERT_NONE
+    for stranger, reason in ((trusting, "its certificate is from another authority"), (None, "it does not use TLS")):
+        for _ in range(2):
+            try:
+                error = asyncio.run(_come_in(port, stranger, "0"))
+            except OSError:
+                continue
+            assert error is not None
+            assert error.code is ErrorCode.DEVICE_UNREACHABLE
+        line = f"flexpie.security.handshakes refused connection: TLS handshake failed, {reason}"
+        wait_until(partial(_is_logged, worker, line), f"{reason} in the log")
+        assert _logged(worker, line) == 1
 
 
 @pytest.mark.parametrize("port", ["worker", "master"])
