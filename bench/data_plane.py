@@ -37,6 +37,8 @@ from flexpie.worker.engine import OnnxRuntimeEngine
 SECONDS = 120.0
 """Deadline of each call."""
 _ARGUMENTS = ("--port", "0", "--log-level", "warning", "--with-parent")
+_WORKER = ("--no-unix-socket",)
+"""Devices send their messages over TCP."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def measure(model: str, devices: int, inferences: int, rounds: int, in_flight: i
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flexpie-bench-")))
         cores = sorted(os.sched_getaffinity(0))
         workers = [
-            _start(stack, "worker", ["--state-dir", str(folder / str(index))], cores[index % len(cores)])
+            _start(stack, "worker", [*_WORKER, "--state-dir", str(folder / str(index))], cores[index % len(cores)])
             for index in range(devices)
         ]
         cluster = folder / "cluster.yaml"

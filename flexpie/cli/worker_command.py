@@ -99,6 +99,12 @@ class PeerPort(click.IntRange):
     "that cannot reach it use --port.",
 )
 @click.option(
+    "--unix-socket/--no-unix-socket",
+    default=True,
+    show_default=True,
+    help="Whether workers on the same machine send theirs through a Unix socket (Linux only).",
+)
+@click.option(
     "--log-level",
     default="info",
     show_default=True,
@@ -120,6 +126,7 @@ def main(
     max_connections: int,
     drain_seconds: float,
     peer_port: int | None,
+    unix_socket: bool,
     log_level: str,
 ) -> None:
     """Run a worker: one device's part of every inference, at a master's request.
@@ -132,7 +139,7 @@ def main(
 
         settings = WorkerSettings(
             host, port, insecure, threads, memory, state_dir, store_bytes, max_message_bytes, max_connections,
-            drain_seconds, peer_port, load_tls(tls, [Role.WORKER]),
+            drain_seconds, peer_port, unix_socket, load_tls(tls, [Role.WORKER]),
         )  # fmt: skip
         # Its loop takes less of the processor for each message than Python's own.
         uvloop.run(serve(settings, lambda address: click.echo(f"listening on {address}")))

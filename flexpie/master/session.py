@@ -118,11 +118,11 @@ class Session:
         """A stream through the worker's door; None where it has none, or where that cannot be reached."""
         call = LeanCall(described(self._device), _EXCHANGE, metadata, self._take)
         try:
-            port = await self.call(asyncio.wait_for(door_of(self._channel), HANDSHAKE_SECONDS))
-            if not port:
+            door = await self.call(asyncio.wait_for(door_of(self._channel), HANDSHAKE_SECONDS))
+            if not door.port:
                 return None
             encryption = None if credentials is None else credentials.client_context
-            await call.open(host_of(self._device.address), port, limit, _UNLIMITED_BYTES, encryption)
+            await call.open(host_of(self._device.address), door, limit, _UNLIMITED_BYTES, encryption)
         except (OSError, asyncio.TimeoutError) as error:
             _log.info("door not reached device=%s: %s", self._device.name, error)
             return None

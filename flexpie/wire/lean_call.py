@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -26,8 +28,20 @@ def host_of(address: str) -> str:
     return address.rpartition(":")[0].strip("[]")
 
 
-async def door_of(channel: grpc.aio.Channel) -> int:
-    """The port of a peer's door; 0 for a peer that has none. Raises grpc.aio.AioRpcError when it does not answer."""
+class Door(NamedTuple):
+    """Where a worker takes streams."""
+
+    port: int
+    """Of TCP; 0 is none."""
+    unix_socket: str
+    """Name in Linux's abstract namespace, which is the network namespace's own; empty is none."""
+
+
+NO_DOOR = Door(0, "")
+
+
+async def door_of(channel: grpc.aio.Channel) -> Door:
+    """The door of a peer, if it has one. Raises grpc.aio.AioRpcError when it does not answer."""
     ask: Any = channel.unary_unary(
         DOOR_METHOD,
         request_serializer=peer_pb2.DoorRequest.SerializeToString,
@@ -37,9 +51,9 @@ async def door_of(channel: grpc.aio.Channel) -> int:
         reply: peer_pb2.DoorReply = await ask(peer_pb2.DoorRequest(), wait_for_ready=False)
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return 0
+            return NO_DOOR
         raise
-    return reply.port
+    return Door(reply.port, reply.unix_socket)
 
 
 class LeanCall:
@@ -61,17 +75,30 @@ class LeanCall:
     async def open(
         self,
         host: str,
-        port: int,
+        door: Door,
         max_message_bytes: int,
         max_received_bytes: int | None = None,
         encryption: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect; raises OSError or asyncio.TimeoutError when the port cannot be reached, or is not the peer's."""
+        """Connect; through the Unix socket where the peer is on this machine. Raises OSError or asyncio.TimeoutError
+        when the port cannot be reached, or is not the peer's."""
         loop = asyncio.get_running_loop()
-        made = LeanStream(
-            self, is_client=True, max_message_bytes=max_message_bytes, max_received_bytes=max_received_bytes
-        )
-        await asyncio.wait_for(loop.create_connection(lambda: made, host, port, ssl=encryption), DOOR_SECONDS)
+
+        def stream() -> LeanStream:
+            return LeanStream(
+                self, is_client=True, max_message_bytes=max_message_bytes, max_received_bytes=max_received_bytes
+            )
+
+        if door.unix_socket and sys.platform == "linux":
+            name = host if encryption is not None else None
+            with contextlib.suppress(OSError):  # it is elsewhere
+                near = loop.create_unix_connection(
+                    stream, f"\0{door.unix_socket}", ssl=encryption, server_hostname=name
+                )
+                await asyncio.wait_for(near, DOOR_SECONDS)
+                return
+        far = loop.create_connection(stream, host, door.port, ssl=encryption)
+        await asyncio.wait_for(far, DOOR_SECONDS)
 
     async def accepted(self) -> dict[str, str | bytes]:
         """Metadata of the peer's answer. Raises what the stream ended with instead; sets no deadline."""

@@ -66,6 +66,8 @@ class WorkerSettings:
     """How long requests in flight may take once the process was asked to end."""
     peer_port: int | None = 0
     """Where peers' streams are taken beside `port`: 0 is any free one, None is nowhere."""
+    unix_socket: bool = True
+    """Whether peers on the same machine get a Unix socket."""
     credentials: Credentials | None = None
     """With them, connections are encrypted, and callers need certificates."""
 
@@ -121,7 +123,7 @@ class _Daemon:
         self._watch_signals()
         await self._server.start()
         if self._settings.peer_port is not None:
-            await self._door.open(self._settings.host, self._settings.peer_port)
+            await self._door.open(self._settings.host, self._settings.peer_port, unix_socket=self._settings.unix_socket)
         await self._set_health(_SERVING)
         announce()
         try:

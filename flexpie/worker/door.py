@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
+import uuid
 from collections.abc import Mapping
 
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -12,6 +14,7 @@ from flexpie.security.access import refusal_of
 from flexpie.security.credentials import Credentials
 from flexpie.security.handshakes import names_in, refusals
 from flexpie.security.roles import is_allowed, role_of
+from flexpie.wire import lean_call
 from flexpie.wire.grpc_fields import metadata_of, response_fields, trailers
 from flexpie.wire.http2 import Fields
 from flexpie.wire.lean_stream import LeanStream, field_of
@@ -40,29 +43,36 @@ class Door:
         self._servicer = servicer
         self._max_message_bytes = max_message_bytes
         self._max_connections = max_connections
-        self._server: asyncio.AbstractServer | None = None
+        self._servers: list[asyncio.AbstractServer] = []
         self._visitors: set[_Visitor] = set()
 
-    async def open(self, host: str, port: int = 0) -> None:
-        """Listen on a host's port (0: any free one), and let peers know of it.
+    async def open(self, host: str, port: int = 0, *, unix_socket: bool = False) -> None:
+        """Listen on a host's port (0: any free one), and let peers know of it; with `unix_socket`, on Linux, also on a
+        Unix socket for those on the same machine.
 
         Raises ``PORT_IN_USE`` when it is taken.
         """
         loop, address = asyncio.get_running_loop(), "127.0.0.1" if host == "localhost" else host.strip("[]")
         try:
-            self._server = await loop.create_server(self._let_in, address, port, ssl=self._encryption)
+            server = await loop.create_server(self._let_in, address, port, ssl=self._encryption)
         except OSError as error:
             what = f"Peers cannot be taken on port {port} of {host}: {error.strerror or error}."
             raise FlexPieError(
                 ErrorCode.PORT_IN_USE, what, "Choose another --peer-port, or 0 for any free one."
             ) from error
-        self._servicer.door_port = self._server.sockets[0].getsockname()[1]
+        self._servers.append(server)
+        name = ""
+        if unix_socket and sys.platform == "linux":
+            name = f"flexpie-{uuid.uuid4().hex}"
+            near = await loop.create_unix_server(self._let_in, f"\0{name}", ssl=self._encryption)
+            self._servers.append(near)
+        self._servicer.door = lean_call.Door(server.sockets[0].getsockname()[1], name)
 
     def leave(self) -> None:
         """End every stream in order, when its last messages are written, and take no new ones."""
-        self._servicer.door_port = 0
-        if self._server is not None:
-            self._server.close()
+        self._servicer.door = lean_call.NO_DOOR
+        for server in self._servers:
+            server.close()
         for visitor in list(self._visitors):
             visitor.finish(None)
 
@@ -181,7 +191,7 @@ class _Visitor:
 def keep_alive(stream: LeanStream) -> None:
     """Let the kernel find out when the other end of a connection has vanished."""
     found = stream.socket
-    if found is None:
+    if found is None or found.family == socket.AF_UNIX:
         return
     found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):  # not on every system

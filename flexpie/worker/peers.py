@@ -133,16 +133,18 @@ class PeerLink:
         was open."""
         peer, metadata = self._peer, self._metadata()
         try:
-            if port := await door_of(channel):
+            door = await door_of(channel)
+            if door.port:
                 call = LeanCall(peer.name, EXCHANGE_METHOD, metadata, self._take)
                 encryption = None if self._credentials is None else self._credentials.client_context
                 limit = int(dict(self._options)["grpc.max_send_message_length"])
-                await call.open(host_of(peer.address), port, limit, encryption=encryption)
+                await call.open(host_of(peer.address), door, limit, encryption=encryption)
                 return await self._hold_lean(call)
         except grpc.aio.AioRpcError as error:
             return self._broken(error_from_rpc(error, peer.name))
         except (OSError, asyncio.TimeoutError) as error:
-            _log.info("door not reached deployment=%s peer=%s port=%d: %s", peer.deployment_id, peer.name, port, error)
+            _log.info("door not reached deployment=%s peer=%s port=%d: %s",
+                      peer.deployment_id, peer.name, door.port, error)  # fmt: skip
         return await self._hold_stream(channel)
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:

@@ -15,6 +15,7 @@ from flexpie import __version__
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER
 from flexpie.wire.framing import Buffer, Cancel, Data, Frame, decode_frame
+from flexpie.wire.lean_call import NO_DOOR
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
     MASTER_KEY,
@@ -75,8 +76,8 @@ class PeerServicer:
     """`Exchange`: takes frames in, and brings the master its results."""
 
     def __init__(self, node: WorkerNode, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self.door_port = 0
-        """Where else streams are taken (`flexpie.worker.door`); 0 is nowhere."""
+        self.door = NO_DOOR
+        """Where else streams are taken (`flexpie.worker.door`)."""
         self._node = node
         self._max_message_bytes = max_message_bytes
         self._numbers = itertools.count()
@@ -90,7 +91,7 @@ class PeerServicer:
 
     def _door_handler(self) -> Any:
         async def door(_: peer_pb2.DoorRequest, context: _Context) -> peer_pb2.DoorReply:
-            return peer_pb2.DoorReply(port=self.door_port)
+            return peer_pb2.DoorReply(port=self.door.port, unix_socket=self.door.unix_socket)
 
         return grpc.unary_unary_rpc_method_handler(
             door,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from flexpie.security.certificates import load_credentials, read_certificate
 from flexpie.security.channels import open_channel
 from flexpie.security.credentials import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Credentials, now
 from flexpie.security.roles import Role
+from flexpie.wire import lean_call
 from flexpie.wire.lean_call import LeanCall
 from flexpie.wire.limits import DEPLOYMENT_KEY, MASTER_KEY, MASTER_SOURCE, PROTOCOL, PROTOCOL_KEY, SOURCE_KEY
 from flexpie.wire.open_inference import OpenInferenceStub
@@ -205,19 +207,21 @@ def test_no_stranger_opens_a_data_stream(secured: Secured, role: Role, source: s
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def _door(secured: Secured) -> tuple[Daemon, int]:
+def _door(secured: Secured) -> tuple[Daemon, lean_call.Door]:
     """A worker, and its second port."""
     worker = secured.workers["a"]
     with open_channel(worker.address, [], load_credentials(secured.folder_of(Role.WORKER, "peer"))) as channel:
         door: Any = channel.unary_unary("/flexpie.wire.v1.PeerService/Door", None, peer_pb2.DoorReply.FromString)
-        return worker, door(b"", timeout=TIMEOUT).port
+        reply = door(b"", timeout=TIMEOUT)
+        assert reply.unix_socket
+        return worker, lean_call.Door(reply.port, reply.unix_socket)
 
 
-async def _come_in(port: int, credentials: Credentials | None, source: str) -> FlexPieError | None:
+async def _come_in(door: lean_call.Door, credentials: Credentials | None, source: str) -> FlexPieError | None:
     """Open a stream at a door; returns why it was refused."""
     metadata = ((PROTOCOL_KEY, str(PROTOCOL)), (SOURCE_KEY, source), (MASTER_KEY, "m"), (DEPLOYMENT_KEY, "d"))
     call = LeanCall("the worker", "/flexpie.wire.v1.PeerService/Exchange", metadata, lambda frame: None)
-    await call.open("127.0.0.1", port, 1000, encryption=credentials.client_context if credentials else None)
+    await call.open("127.0.0.1", door, 1000, encryption=credentials.client_context if credentials else None)
     try:
         await asyncio.wait_for(call.accepted(), TIMEOUT)
         return None
@@ -228,12 +232,13 @@ async def _come_in(port: int, credentials: Credentials | None, source: str) -> F
 
 
 def test_the_door_lets_workers_in_and_the_master_as_itself(secured: Secured) -> None:
-    worker, port = _door(secured)
-    assert port
+    worker, door = _door(secured)
+    assert door.port
+    doors = itertools.cycle((door, door._replace(unix_socket="")))
 
     def error_of(role: Role, source: str) -> FlexPieError | None:
         credentials = load_credentials(secured.folder_of(role, "visitor"))
-        return asyncio.run(_come_in(port, credentials, source))
+        return asyncio.run(_come_in(next(doors), credentials, source))
 
     assert error_of(Role.WORKER, "0") is None
     assert error_of(Role.MASTER, MASTER_SOURCE) is None
@@ -250,18 +255,18 @@ def test_the_door_lets_workers_in_and_the_master_as_itself(secured: Secured) -> 
 
 
 def test_the_door_is_closed_to_strangers(secured: Secured, tmp_path: Path) -> None:
-    worker, port = _door(secured)
+    worker, door = _door(secured)
     create_authority(tmp_path / "other", "Somebody else")
     foreign = issue(tmp_path / "other", Role.WORKER, "x", LOCAL)
     with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):  # it does not trust the worker either
-        asyncio.run(_come_in(port, load_credentials(foreign), "0"))
+        asyncio.run(_come_in(door, load_credentials(foreign), "0"))
     trusting = load_credentials(foreign)
     trusting.client_context.check_hostname = False
     trusting.client_context.verify_mode = ssl.CERT_NONE
     for stranger, reason in ((trusting, "its certificate is from another authority"), (None, "it does not use TLS")):
         for _ in range(2):
             try:
-                error = asyncio.run(_come_in(port, stranger, "0"))
+                error = asyncio.run(_come_in(door, stranger, "0"))
             except OSError:
                 continue
             assert error is not None

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66lexpie/wire/v1/peer.proto\x12\x0f\x66lexpie.wire.v1\"\r\n\x0b\x44oorRequest\"\x19\n\tDoorReply\x12\x0c\n\x04port\x18\x01 \x01(\r\"B\n\x0b\x42\x65\x61tRequest\x12\x1d\n\x15interval_milliseconds\x18\x01 \x01(\r\x12\x14\n\x0cwith_reports\x18\x02 \x01(\x08\"Q\n\tBeatReply\x12\x13\n\x0bunreachable\x18\x01 \x03(\t\x12/\n\x07samples\x18\x02 \x03(\x0b\x32\x1e.flexpie.wire.v1.RequestSample\"\xb3\x01\n\rRequestSample\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x04\x12\x17\n\x0f\x63ompute_seconds\x18\x03 \x01(\x01\x12,\n\x04sent\x18\x04 \x03(\x0b\x32\x1e.flexpie.wire.v1.MessageSample\x12\x30\n\x08received\x18\x05 \x03(\x0b\x32\x1e.flexpie.wire.v1.MessageSample\"L\n\rMessageSample\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\r\n\x05other\x18\x02 \x01(\x11\x12\x0e\n\x06nbytes\x18\x03 \x01(\x04\x12\n\n\x02\x61t\x18\x04 \x01(\x01\"F\n\x05\x46rame\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.flexpie.wire.v1.FrameHeader\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"\xb7\x02\n\x0b\x46rameHeader\x12\x17\n\nrequest_id\x18\x01 \x01(\x06H\x01\x88\x01\x01\x12!\n\x14timeout_milliseconds\x18\x02 \x01(\x07H\x02\x88\x01\x01\x12\x15\n\rdeployment_id\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12%\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x15.flexpie.wire.v1.DataH\x00\x12)\n\x06\x63\x61ncel\x18\x06 \x01(\x0b\x32\x17.flexpie.wire.v1.CancelH\x00\x12+\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x18.flexpie.wire.v1.FailureH\x00\x12\x0f\n\x07padding\x18\x08 \x01(\x0c\x42\x06\n\x04kindB\r\n\x0b_request_idB\x17\n\x15_timeout_milliseconds\"(\n\x04\x44\x61ta\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\x0e\n\x06source\x18\x02 \x01(\x11\"\x18\n\x06\x43\x61ncel\x12\x0e\n\x06reason\x18\x01 \x01(\t\"8\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t2\xd3\x01\n\x0bPeerService\x12>\n\x08\x45xchange\x12\x16.flexpie.wire.v1.Frame\x1a\x16.flexpie.wire.v1.Frame(\x01\x30\x01\x12@\n\x04\x44oor\x12\x1c.flexpie.wire.v1.DoorRequest\x1a\x1a.flexpie.wire.v1.DoorReply\x12\x42\n\x04\x42\x65\x61t\x12\x1c.flexpie.wire.v1.BeatRequest\x1a\x1a.flexpie.wire.v1.BeatReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66lexpie/wire/v1/peer.proto\x12\x0f\x66lexpie.wire.v1\"\r\n\x0b\x44oorRequest\".\n\tDoorReply\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x13\n\x0bunix_socket\x18\x02 \x01(\t\"B\n\x0b\x42\x65\x61tRequest\x12\x1d\n\x15interval_milliseconds\x18\x01 \x01(\r\x12\x14\n\x0cwith_reports\x18\x02 \x01(\x08\"Q\n\tBeatReply\x12\x13\n\x0bunreachable\x18\x01 \x03(\t\x12/\n\x07samples\x18\x02 \x03(\x0b\x32\x1e.flexpie.wire.v1.RequestSample\"\xb3\x01\n\rRequestSample\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x04\x12\x17\n\x0f\x63ompute_seconds\x18\x03 \x01(\x01\x12,\n\x04sent\x18\x04 \x03(\x0b\x32\x1e.flexpie.wire.v1.MessageSample\x12\x30\n\x08received\x18\x05 \x03(\x0b\x32\x1e.flexpie.wire.v1.MessageSample\"L\n\rMessageSample\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\r\n\x05other\x18\x02 \x01(\x11\x12\x0e\n\x06nbytes\x18\x03 \x01(\x04\x12\n\n\x02\x61t\x18\x04 \x01(\x01\"F\n\x05\x46rame\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.flexpie.wire.v1.FrameHeader\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"\xb7\x02\n\x0b\x46rameHeader\x12\x17\n\nrequest_id\x18\x01 \x01(\x06H\x01\x88\x01\x01\x12!\n\x14timeout_milliseconds\x18\x02 \x01(\x07H\x02\x88\x01\x01\x12\x15\n\rdeployment_id\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12%\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x15.flexpie.wire.v1.DataH\x00\x12)\n\x06\x63\x61ncel\x18\x06 \x01(\x0b\x32\x17.flexpie.wire.v1.CancelH\x00\x12+\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x18.flexpie.wire.v1.FailureH\x00\x12\x0f\n\x07padding\x18\x08 \x01(\x0c\x42\x06\n\x04kindB\r\n\x0b_request_idB\x17\n\x15_timeout_milliseconds\"(\n\x04\x44\x61ta\x12\x10\n\x08\x65xchange\x18\x01 \x01(\r\x12\x0e\n\x06source\x18\x02 \x01(\x11\"\x18\n\x06\x43\x61ncel\x12\x0e\n\x06reason\x18\x01 \x01(\t\"8\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t2\xd3\x01\n\x0bPeerService\x12>\n\x08\x45xchange\x12\x16.flexpie.wire.v1.Frame\x1a\x16.flexpie.wire.v1.Frame(\x01\x30\x01\x12@\n\x04\x44oor\x12\x1c.flexpie.wire.v1.DoorRequest\x1a\x1a.flexpie.wire.v1.DoorReply\x12\x42\n\x04\x42\x65\x61t\x12\x1c.flexpie.wire.v1.BeatRequest\x1a\x1a.flexpie.wire.v1.BeatReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOORREQUEST']._serialized_start=47
   _globals['_DOORREQUEST']._serialized_end=60
   _globals['_DOORREPLY']._serialized_start=62
-  _globals['_DOORREPLY']._serialized_end=87
-  _globals['_BEATREQUEST']._serialized_start=89
-  _globals['_BEATREQUEST']._serialized_end=155
-  _globals['_BEATREPLY']._serialized_start=157
-  _globals['_BEATREPLY']._serialized_end=238
-  _globals['_REQUESTSAMPLE']._serialized_start=241
-  _globals['_REQUESTSAMPLE']._serialized_end=420
-  _globals['_MESSAGESAMPLE']._serialized_start=422
-  _globals['_MESSAGESAMPLE']._serialized_end=498
-  _globals['_FRAME']._serialized_start=500
-  _globals['_FRAME']._serialized_end=570
-  _globals['_FRAMEHEADER']._serialized_start=573
-  _globals['_FRAMEHEADER']._serialized_end=884
-  _globals['_DATA']._serialized_start=886
-  _globals['_DATA']._serialized_end=926
-  _globals['_CANCEL']._serialized_start=928
-  _globals['_CANCEL']._serialized_end=952
-  _globals['_FAILURE']._serialized_start=954
-  _globals['_FAILURE']._serialized_end=1010
-  _globals['_PEERSERVICE']._serialized_start=1013
-  _globals['_PEERSERVICE']._serialized_end=1224
+  _globals['_DOORREPLY']._serialized_end=108
+  _globals['_BEATREQUEST']._serialized_start=110
+  _globals['_BEATREQUEST']._serialized_end=176
+  _globals['_BEATREPLY']._serialized_start=178
+  _globals['_BEATREPLY']._serialized_end=259
+  _globals['_REQUESTSAMPLE']._serialized_start=262
+  _globals['_REQUESTSAMPLE']._serialized_end=441
+  _globals['_MESSAGESAMPLE']._serialized_start=443
+  _globals['_MESSAGESAMPLE']._serialized_end=519
+  _globals['_FRAME']._serialized_start=521
+  _globals['_FRAME']._serialized_end=591
+  _globals['_FRAMEHEADER']._serialized_start=594
+  _globals['_FRAMEHEADER']._serialized_end=905
+  _globals['_DATA']._serialized_start=907
+  _globals['_DATA']._serialized_end=947
+  _globals['_CANCEL']._serialized_start=949
+  _globals['_CANCEL']._serialized_end=973
+  _globals['_FAILURE']._serialized_start=975
+  _globals['_FAILURE']._serialized_end=1031
+  _globals['_PEERSERVICE']._serialized_start=1034
+  _globals['_PEERSERVICE']._serialized_end=1245
 # @@protoc_insertion_point(module_scope)

@@ -11,10 +11,12 @@ class DoorRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DoorReply(_message.Message):
-    __slots__ = ("port",)
+    __slots__ = ("port", "unix_socket")
     PORT_FIELD_NUMBER: _ClassVar[int]
+    UNIX_SOCKET_FIELD_NUMBER: _ClassVar[int]
     port: int
-    def __init__(self, port: _Optional[int] = ...) -> None: ...
+    unix_socket: str
+    def __init__(self, port: _Optional[int] = ..., unix_socket: _Optional[str] = ...) -> None: ...
 
 class BeatRequest(_message.Message):
     __slots__ = ("interval_milliseconds", "with_reports")

@@ -116,7 +116,7 @@ def test_frames_go_through_the_door_where_there_is_one() -> None:
         door = Door(cast("PeerServicer", taking))
         await door.open("localhost")
         await listener.up()  # without it
-        worker.door_port = taking.door_port
+        worker.door_port = taking.door.port
         await worker.stop()
         await worker.start()
         await listener.down()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from flexpie.wire.framing import Buffer
+from flexpie.wire.lean_call import NO_DOOR
 from flexpie.wire.outbox import Writing
 from flexpie.worker.streams import Caller
 
@@ -15,7 +16,7 @@ class Taking:
     """Stands for a `PeerServicer`."""
 
     def __init__(self) -> None:
-        self.door_port = 0
+        self.door = NO_DOOR
         self.streams: asyncio.Queue[tuple[Caller, Writing]] = asyncio.Queue()
         self.messages: asyncio.Queue[bytes] = asyncio.Queue()
         self.ends: asyncio.Queue[Caller] = asyncio.Queue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import grpc
 import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.wire import lean_call
 from flexpie.wire.framing import Failure, encode_frame
 from flexpie.wire.lean_call import LeanCall
 from flexpie.wire.limits import DEPLOYMENT_KEY, MASTER_KEY, PROTOCOL, PROTOCOL_KEY, SOURCE_KEY, channel_options
@@ -44,7 +46,7 @@ async def called(taking: Taking, metadata: Any = METADATA, method: str = EXCHANG
     """A stream of ours through the door, and the frames that come back."""
     frames: list[Any] = []
     call = LeanCall("bert", method, metadata, lambda frame: frames.append((frame.request_id, frame.content)))
-    await call.open("127.0.0.1", taking.door_port, 2**28)
+    await call.open("127.0.0.1", taking.door, 2**28)
     return call, frames
 
 
@@ -69,7 +71,7 @@ def test_it_brings_messages_and_takes_failures_back() -> None:
 
 def test_a_client_of_grpc_is_understood() -> None:
     async def scenario(taking: Taking, door: Door) -> None:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{taking.door_port}", options=channel_options()) as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{taking.door.port}", options=channel_options()) as channel:
             call: Any = channel.stream_stream(EXCHANGE_METHOD)(metadata=METADATA)
             assert dict(await call.initial_metadata())[PROTOCOL_KEY] == str(PROTOCOL)
             _, stream = await taking.streams.get()
@@ -102,7 +104,7 @@ def test_a_server_of_grpc_is_understood() -> None:
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(exchange)
         service, _, name = EXCHANGE_METHOD[1:].partition("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
-        taking.door_port = server.add_insecure_port("127.0.0.1:0")
+        taking.door = lean_call.Door(server.add_insecure_port("127.0.0.1:0"), "")
         await server.start()
         try:
             call, failures = await called(taking)
@@ -136,7 +138,7 @@ def test_what_is_refused_is_told_why(metadata: Any, method: str, code: ErrorCode
         assert error is not None
         assert error.code is code
         assert text in error.message
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{taking.door_port}") as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{taking.door.port}") as channel:
             theirs: Any = channel.stream_stream(method)(metadata=metadata)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await theirs.read()
@@ -174,11 +176,29 @@ def test_a_master_may_come_in_as_well() -> None:
     run(scenario)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_who_is_near_comes_in_by_a_unix_socket() -> None:
+    async def scenario(taking: Taking, door: Door) -> None:
+        await door.open("localhost", unix_socket=True)
+        port, name = taking.door
+        taking.door = lean_call.Door(1, name)  # there is nobody
+        call, _ = await called(taking)
+        call.put(b"from near")
+        assert await taking.messages.get() == b"from near"
+        call.abort()
+        taking.door = lean_call.Door(port, "flexpie-of-another-machine")
+        call, _ = await called(taking)
+        call.put(b"from afar")
+        assert await taking.messages.get() == b"from afar"
+
+    run(scenario)
+
+
 def test_who_says_nothing_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door_module, "HANDSHAKE_MILLISECONDS", 50)
 
     async def scenario(taking: Taking, door: Door) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", taking.door_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", taking.door.port)
         while await reader.read(1000):
             pass  # until it closes
         writer.close()
@@ -203,8 +223,8 @@ def test_more_connections_than_allowed_are_closed() -> None:
 def test_a_port_that_is_taken_is_named() -> None:
     async def scenario(taking: Taking, door: Door) -> None:
         second = Door(cast("PeerServicer", Taking()))
-        with pytest.raises(FlexPieError, match=f"port {taking.door_port} of localhost") as raised:
-            await second.open("localhost", taking.door_port)
+        with pytest.raises(FlexPieError, match=f"port {taking.door.port} of localhost") as raised:
+            await second.open("localhost", taking.door.port)
         assert raised.value.code is ErrorCode.PORT_IN_USE
 
     run(scenario)

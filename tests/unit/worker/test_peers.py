@@ -151,7 +151,7 @@ def test_it_goes_through_the_door_of_the_peer_and_comes_back() -> None:
         for _ in range(2):
             door = Door(cast("PeerServicer", taking))
             await door.open("localhost", server.door_port)
-            server.door_port = taking.door_port
+            server.door_port = taking.door.port
             (caller, _stream) = await taking.streams.get()
             assert (caller.source, caller.deployment_id) == (0, "d")
             await scene.open_again()
