@@ -129,7 +129,7 @@ class Session:
         try:
             await self.call(asyncio.wait_for(call.accepted(), HANDSHAKE_SECONDS))
         except asyncio.TimeoutError:
-            call.abort()
+            await call.close()
             raise unreachable(self._device, "it does not accept the stream") from None
         return call
 
@@ -141,7 +141,7 @@ class Session:
         try:
             raise await call.over or unreachable(self._device, "it closed the connection")
         finally:
-            call.abort()
+            await call.close()
 
     def _take(self, frame: Frame) -> None:
         self._beats.heard()

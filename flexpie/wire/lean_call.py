@@ -19,6 +19,8 @@ from flexpie.wire.lean_stream import LeanStream
 from flexpie.wire.v1 import peer_pb2
 
 DOOR_METHOD = "/flexpie.wire.v1.PeerService/Door"
+CLOSE_SECONDS = 0.2
+"""How long a connection may take to end in order."""
 DOOR_SECONDS = 2.0
 """How long a peer's second port may take to answer before the first one is used."""
 
@@ -71,6 +73,8 @@ class LeanCall:
         self._metadata = metadata
         self._on_frame = on_frame
         self._stream: LeanStream | None = None
+        """While it can be used."""
+        self._connection: LeanStream | None = None
 
     async def open(
         self,
@@ -120,9 +124,18 @@ class LeanCall:
             self._stream.abort()
         self._finish(None)
 
+    async def close(self) -> None:
+        """End the stream, and wait a moment for its connection to be gone."""
+        self.abort()
+        if self._connection is not None:
+            try:
+                await asyncio.wait_for(self._connection.lost.wait(), CLOSE_SECONDS)
+            except asyncio.TimeoutError:  # the peer takes nothing any more
+                self._connection.drop()
+
     def connected(self, stream: LeanStream) -> None:
         """See `StreamUser`."""
-        self._stream = stream
+        self._stream = self._connection = stream
         stream.send_headers(request_fields(self._peer, self._method, self._metadata))
 
     def headers_came(self, fields: Fields) -> None:

@@ -63,6 +63,8 @@ class LeanStream(asyncio.BufferedProtocol):
         max_received_bytes: int | None = None,
     ) -> None:
         """`max_message_bytes` bounds what is sent, and without `max_received_bytes` what comes, too."""
+        self.lost = asyncio.Event()
+        """Set when the connection is gone for good."""
         self._user = user
         self._is_client = is_client
         self._max_message_bytes = max_message_bytes
@@ -155,9 +157,21 @@ class LeanStream(asyncio.BufferedProtocol):
                 self._write(http2.reset(self._stream, number))
             self._transport.close()
 
+    def drop(self) -> None:
+        """Close the connection without a word."""
+        self._has_ended = True
+        if self._transport is not None:
+            self._transport.abort()
+
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
+
+    def _reply(self, data: bytes) -> None:
+        """Answer a frame of the connection; who asks and asks without reading answers must not fill the memory."""
+        if self._transport is not None and self._transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
+            raise ProtocolError("it takes no answers")
+        self._write(data)
 
     def _use_windows(self, length: int) -> None:
         self._windows[0] -= length
@@ -219,6 +233,7 @@ class LeanStream(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
         self._transport = None
+        self.lost.set()
         self._end(None, f"the connection broke: {exc}" if exc else "the connection was closed")
 
     def _read(self) -> None:
@@ -325,7 +340,7 @@ class LeanStream(asyncio.BufferedProtocol):
             case FrameType.SETTINGS if not header.flags & http2.ACK:
                 self._take_settings(payload)
             case FrameType.PING if not header.flags & http2.ACK:
-                self._write(http2.frame(FrameType.PING, http2.ACK, 0, payload))
+                self._reply(http2.frame(FrameType.PING, http2.ACK, 0, payload))
             case FrameType.WINDOW_UPDATE:
                 self._take_window(header.stream, payload)
             case FrameType.RST_STREAM if header.stream == self._stream:
@@ -386,7 +401,7 @@ class LeanStream(asyncio.BufferedProtocol):
                 if not http2.DEFAULT_FRAME_BYTES <= value <= http2.LARGEST_FRAME_BYTES:
                     raise ProtocolError("a frame size that is out of bounds")
                 self._frame_bytes = value
-        self._write(http2.frame(FrameType.SETTINGS, http2.ACK, 0))
+        self._reply(http2.frame(FrameType.SETTINGS, http2.ACK, 0))
         self._send_waiting()
 
     def _take_window(self, stream: int, payload: bytes) -> None:

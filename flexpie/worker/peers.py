@@ -170,7 +170,7 @@ class PeerLink:
             return self._broken(refusal)
         finally:
             self._outbox = None
-            call.abort()
+            await call.close()
 
     def _take(self, frame: Frame) -> None:
         """Only what the peer could not take comes back."""

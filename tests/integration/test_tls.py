@@ -228,7 +228,7 @@ async def _come_in(door: lean_call.Door, credentials: Credentials | None, source
     except FlexPieError as error:
         return error
     finally:
-        call.abort()
+        await call.close()
 
 
 def test_the_door_lets_workers_in_and_the_master_as_itself(secured: Secured) -> None:

@@ -15,6 +15,7 @@ class Wires:
     def __init__(self) -> None:
         self.written = bytearray()
         self.is_closed = False
+        self.buffered = 0
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -24,7 +25,7 @@ class Wires:
             self.written += piece
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.buffered
 
     def get_extra_info(self, name: str) -> None:
         return None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire import http2
 from flexpie.wire.http2 import ErrorNumber, FrameType
+from flexpie.wire.outbox import MAX_QUEUED_BYTES
 from tests.fuzz.mutating import mutated
 from tests.unit.wire.streaming import End
 
@@ -96,6 +97,14 @@ def test_pings_are_answered() -> None:
     server.receive(http2.frame(FrameType.PING, 0, 0, b"12345678"))
     assert http2.frame(FrameType.PING, http2.ACK, 0, b"12345678") in server.wires.take()
     assert not client.user.ends
+
+
+def test_who_takes_no_answers_is_cut_off() -> None:
+    _, server = talking()
+    server.wires.buffered = MAX_QUEUED_BYTES + 1
+    server.receive(http2.frame(FrameType.PING, 0, 0, b"12345678"))
+    assert server.user.ends == [(None, "it does not speak gRPC: it takes no answers")]
+    assert server.wires.is_closed
 
 
 def test_a_stream_that_is_reset_or_lost_has_ended_once() -> None:
