@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import grpc
@@ -17,6 +17,7 @@ from flexpie.wire.grpc_fields import Metadata, error_of, metadata_of, request_fi
 from flexpie.wire.http2 import ErrorNumber, Fields
 from flexpie.wire.lean_stream import LeanStream
 from flexpie.wire.v1 import peer_pb2
+from flexpie.wire.waiting import within
 
 DOOR_METHOD = "/flexpie.wire.v1.PeerService/Door"
 CLOSE_SECONDS = 0.2
@@ -99,10 +100,17 @@ class LeanCall:
                 near = loop.create_unix_connection(
                     stream, f"\0{door.unix_socket}", ssl=encryption, server_hostname=name
                 )
-                await asyncio.wait_for(near, DOOR_SECONDS)
+                await self._connect(near)
                 return
         far = loop.create_connection(stream, host, door.port, ssl=encryption)
-        await asyncio.wait_for(far, DOOR_SECONDS)
+        await self._connect(far)
+
+    async def _connect(self, connecting: Awaitable[object]) -> None:
+        try:
+            await within(DOOR_SECONDS, connecting)
+        except asyncio.CancelledError:
+            self.abort()  # it may have been made at this very moment
+            raise
 
     async def accepted(self) -> dict[str, str | bytes]:
         """Metadata of the peer's answer. Raises what the stream ended with instead; sets no deadline."""
@@ -129,7 +137,7 @@ class LeanCall:
         self.abort()
         if self._connection is not None:
             try:
-                await asyncio.wait_for(self._connection.lost.wait(), CLOSE_SECONDS)
+                await within(CLOSE_SECONDS, self._connection.lost.wait())
             except asyncio.TimeoutError:  # the peer takes nothing any more
                 self._connection.drop()
 
