@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def host_of(address: str) -> str:
+    """The host in ``host:port``, without the brackets of IPv6."""
+    return address.rpartition(":")[0].strip("[]")
+
+
 def check_address(text: str) -> None:
     """Raise ValueError, which says what is expected, for a text that is no ``host:port``."""
     host, colon, port = text.rpartition(":")

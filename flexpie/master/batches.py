@@ -16,6 +16,7 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master.batching import Batch, Batcher, Kind, Sizes, Ticket
 from flexpie.wire.tensors import Array
+from flexpie.wire.waiting import within
 
 Inputs = Mapping[str, tuple[Array, ElementType]]
 Outputs = list[tuple[TensorSpec, Array]]
@@ -76,7 +77,7 @@ class Batches:
         self.batcher.arrive(ticket, kind, deadline, loop.time())
         try:
             self._advance()
-            return await asyncio.wait_for(asked.answer, deadline - loop.time() + GRACE_SECONDS)
+            return await within(deadline - loop.time() + GRACE_SECONDS, asked.answer)
         except asyncio.TimeoutError:
             raise FlexPieError(
                 ErrorCode.DEADLINE_EXCEEDED,

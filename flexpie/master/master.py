@@ -88,6 +88,7 @@ from flexpie.wire.framing import Failure, Frame
 from flexpie.wire.limits import MAX_TIMEOUT_SECONDS
 from flexpie.wire.tensors import Array
 from flexpie.wire.v1 import peer_pb2, worker_pb2
+from flexpie.wire.waiting import within
 
 REQUESTS_OF_A_RUN = 40
 """Bits for the numbers of the requests of one run."""
@@ -209,7 +210,7 @@ class Master:
     async def changed(self, timeout_seconds: float | None = None) -> None:
         """Wait until something about devices, models or the end of requests changes, or the time is over."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+            await within(timeout_seconds, self._changed.wait())
 
     # ---------------------------------------------------------------------------------------- models
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from flexpie import __version__
 from flexpie.compiler import Blob
+from flexpie.core.address import host_of
 from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
@@ -23,16 +24,16 @@ from flexpie.wire.beats import BeatListener
 from flexpie.wire.codec import blob_to_proto
 from flexpie.wire.framing import Buffer, Frame, decode_frame
 from flexpie.wire.grpc_fields import Metadata
-from flexpie.wire.lean_call import LeanCall, door_of, host_of
+from flexpie.wire.lean_call import LeanCall, door_of
 from flexpie.wire.outbox import Outbox, Writing
 from flexpie.wire.status import error_from_rpc
 from flexpie.wire.v1 import peer_pb2, program_pb2, worker_pb2
 from flexpie.wire.v1.worker_pb2_grpc import WorkerServiceStub
+from flexpie.wire.waiting import within
 
 HANDSHAKE_SECONDS = 5.0
 
 _UNLIMITED_BYTES = 2**32
-_EXCHANGE = "/flexpie.wire.v1.PeerService/Exchange"
 
 _Reply = TypeVar("_Reply")
 _log = logging.getLogger(__name__)
@@ -105,9 +106,11 @@ class Session:
             self._begin(self._follow(call), self._watch())
             return
         # Without serialisers: frames are bytes on both sides.
-        stream: grpc.aio.StreamStreamCall[Any, Any] = self._channel.stream_stream(_EXCHANGE)(metadata=metadata)
+        stream: grpc.aio.StreamStreamCall[Any, Any] = self._channel.stream_stream(limits.EXCHANGE_METHOD)(
+            metadata=metadata
+        )
         self.outgoing = outbox = Outbox(stream.write, limit)
-        accepted = asyncio.wait_for(stream.initial_metadata(), HANDSHAKE_SECONDS)
+        accepted = within(HANDSHAKE_SECONDS, stream.initial_metadata())
         try:
             await self.call(accepted)
         except asyncio.TimeoutError:
@@ -116,9 +119,9 @@ class Session:
 
     async def _through_door(self, metadata: Metadata, limit: int, credentials: Credentials | None) -> LeanCall | None:
         """A stream through the worker's door; None where it has none, or where that cannot be reached."""
-        call = LeanCall(described(self._device), _EXCHANGE, metadata, self._take)
+        call = LeanCall(described(self._device), limits.EXCHANGE_METHOD, metadata, self._take)
         try:
-            door = await self.call(asyncio.wait_for(door_of(self._channel), HANDSHAKE_SECONDS))
+            door = await self.call(within(HANDSHAKE_SECONDS, door_of(self._channel)))
             if not door.port:
                 return None
             encryption = None if credentials is None else credentials.client_context
@@ -127,7 +130,7 @@ class Session:
             _log.info("door not reached device=%s: %s", self._device.name, error)
             return None
         try:
-            await self.call(asyncio.wait_for(call.accepted(), HANDSHAKE_SECONDS))
+            await self.call(within(HANDSHAKE_SECONDS, call.accepted()))
         except asyncio.TimeoutError:
             await call.close()
             raise unreachable(self._device, "it does not accept the stream") from None

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.master.admission import Admission, Client, Ticket
+from flexpie.wire.waiting import within
 
 
 class Turnstile:
@@ -55,7 +56,7 @@ class Turnstile:
 
     async def _wait(self, turn: asyncio.Future[None], model: str, timeout_seconds: float) -> None:
         try:
-            await asyncio.wait_for(turn, timeout_seconds)
+            await within(timeout_seconds, turn)
         except asyncio.TimeoutError:
             raise FlexPieError(
                 ErrorCode.DEADLINE_EXCEEDED,

@@ -83,3 +83,11 @@ def caller_of(identity: Mapping[str, Any]) -> tuple[Role | None, str]:
     uris = [uri.decode("utf-8", "replace") for uri in identity.get("peer_uri", ())]
     names = [name.decode("utf-8", "replace") for name in identity.get("x509_common_name", ())]
     return role_of(uris), names[0] if names else ""
+
+
+def caller_in(certificate: Any) -> tuple[Role | None, str]:
+    """`caller_of`, from a certificate as `ssl.SSLSocket.getpeercert` returns it; None is no certificate."""
+    found = certificate or {}
+    uris = [value for kind, value in found.get("subjectAltName", ()) if kind == "URI"]
+    names = [value for part in found.get("subject", ()) for key, value in part if key == "commonName"]
+    return role_of(uris), names[0] if names else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import ssl
 from functools import cache
-from typing import Any
 
 from flexpie.security.refusal_log import RefusalLog
 
@@ -52,11 +51,3 @@ class NotedHandshake(ssl.SSLObject):
             reason = reason_in(str(error)) or str(error)
             refusals().note(("handshake", reason), f"connection: TLS handshake failed, {reason}")
             raise
-
-
-def names_in(certificate: Any) -> tuple[list[str], str]:
-    """URIs and common name in a certificate, as `ssl.SSLSocket.getpeercert` returns it."""
-    found = certificate or {}
-    uris = [value for kind, value in found.get("subjectAltName", ()) if kind == "URI"]
-    names = [value for part in found.get("subject", ()) for key, value in part if key == "commonName"]
-    return uris, names[0] if names else ""

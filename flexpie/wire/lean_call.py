@@ -26,12 +26,7 @@ DOOR_SECONDS = 2.0
 """How long a peer's second port may take to answer before the first one is used."""
 
 
-def host_of(address: str) -> str:
-    """The host in ``host:port``, without the brackets of IPv6."""
-    return address.rpartition(":")[0].strip("[]")
-
-
-class Door(NamedTuple):
+class DoorAddress(NamedTuple):
     """Where a worker takes streams."""
 
     port: int
@@ -40,10 +35,10 @@ class Door(NamedTuple):
     """Name in Linux's abstract namespace, which is the network namespace's own; empty is none."""
 
 
-NO_DOOR = Door(0, "")
+NO_DOOR = DoorAddress(0, "")
 
 
-async def door_of(channel: grpc.aio.Channel) -> Door:
+async def door_of(channel: grpc.aio.Channel) -> DoorAddress:
     """The door of a peer, if it has one. Raises grpc.aio.AioRpcError when it does not answer."""
     ask: Any = channel.unary_unary(
         DOOR_METHOD,
@@ -56,7 +51,20 @@ async def door_of(channel: grpc.aio.Channel) -> Door:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return NO_DOOR
         raise
-    return Door(reply.port, reply.unix_socket)
+    return DoorAddress(reply.port, reply.unix_socket)
+
+
+def door_handler(find: Callable[[], DoorAddress]) -> Any:
+    """The RPC handler of `PeerService.Door`, which tells where `find` says that the door is now."""
+
+    async def door(_: peer_pb2.DoorRequest, context: grpc.aio.ServicerContext[Any, Any]) -> peer_pb2.DoorReply:
+        return peer_pb2.DoorReply(**find()._asdict())
+
+    return grpc.unary_unary_rpc_method_handler(
+        door,
+        request_deserializer=peer_pb2.DoorRequest.FromString,
+        response_serializer=peer_pb2.DoorReply.SerializeToString,
+    )
 
 
 class LeanCall:
@@ -80,7 +88,7 @@ class LeanCall:
     async def open(
         self,
         host: str,
-        door: Door,
+        door: DoorAddress,
         max_message_bytes: int,
         max_received_bytes: int | None = None,
         encryption: ssl.SSLContext | None = None,

@@ -123,9 +123,9 @@ class LeanStream(asyncio.BufferedProtocol):
 
     # Sending.
 
-    def send_headers(self, fields: Fields, *, is_last: bool = False) -> None:
-        """A client's request or a server's response; `is_last` where nothing else follows."""
-        self._write(http2.headers(self._stream, fields, http2.END_STREAM if is_last else 0))
+    def send_headers(self, fields: Fields) -> None:
+        """A client's request or a server's response."""
+        self._write(http2.headers(self._stream, fields))
 
     def put(self, message: bytes) -> None:
         """Send a message; raises ``TOO_LARGE`` for one above the limit, ``OVERLOADED`` when too much waits, and

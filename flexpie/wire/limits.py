@@ -21,6 +21,8 @@ CHUNK_BYTES = 1024 * 1024
 MAX_TIMEOUT_SECONDS = 3600.0
 """A request without a deadline gets this one, so that none stays for ever."""
 
+EXCHANGE_METHOD = "/flexpie.wire.v1.PeerService/Exchange"
+"""The call of a data stream."""
 PROTOCOL_KEY = "flexpie-protocol"
 SOURCE_KEY = "flexpie-source"
 DEPLOYMENT_KEY = "flexpie-deployment"

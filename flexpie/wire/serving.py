@@ -34,7 +34,7 @@ def listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.Serv
 
     Raises ``PORT_IN_USE``, or ``INVALID_ARGUMENT`` for a host that is not this machine's.
     """
-    address = _LOCALHOST if host == "localhost" else host  # one address: gRPC is content when either of two is free
+    address = own_address(host)
     _probe(address, port)
     try:
         target = _join(address, port)
@@ -44,6 +44,11 @@ def listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.Serv
     if bound == 0:
         raise _refused(host, port)
     return _join(address, bound)
+
+
+def own_address(host: str) -> str:
+    """What to listen on for a host: one address, as gRPC is content when either of two is free."""
+    return _LOCALHOST if host == "localhost" else host
 
 
 def _probe(address: str, port: int) -> None:

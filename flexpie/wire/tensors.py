@@ -26,6 +26,8 @@ Array = NDArray[Any]
 _NATIVE = frozenset(
     ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
 )  # what numpy knows by itself: ml_dtypes, where it is imported, adds names that it must not know here
+_CASTABLE = "biuf"
+"""Kinds of numpy types whose memory Python itself can look at as bytes: not those of complex numbers."""
 _CARRIED_AS_OBJECTS = frozenset(("string", "object"))
 
 
@@ -62,7 +64,8 @@ def array_to_bytes(array: Array) -> memoryview:
         return NO_BYTES
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    array = np.ascontiguousarray(array)
+    return array.data.cast("B") if array.dtype.kind in _CASTABLE else array.reshape(-1).view(np.uint8).data
 
 
 def payload_bytes(values: Sequence[Value]) -> int | None:

@@ -9,8 +9,8 @@ from typing import TypeVar
 _Result = TypeVar("_Result")
 
 
-async def within(seconds: float, awaited: Awaitable[_Result]) -> _Result:
-    """What is awaited; raises asyncio.TimeoutError when it takes longer.
+async def within(seconds: float | None, awaited: Awaitable[_Result]) -> _Result:
+    """What is awaited; raises asyncio.TimeoutError when it takes longer (None: as long as it takes).
 
     Where the result and a cancellation come at once, `asyncio.wait_for` before Python 3.12 returns the one and forgets
     the other (https://github.com/python/cpython/issues/86296): a task that goes on for ever then cannot be ended.

@@ -21,6 +21,7 @@ from flexpie.wire.serving import check_exposure, listen
 from flexpie.wire.state_folder import StateFolder, default_folder
 from flexpie.wire.unreadable import UnreadableMessages
 from flexpie.wire.v1 import worker_pb2_grpc
+from flexpie.wire.waiting import within
 from flexpie.worker.deployment import Limits
 from flexpie.worker.door import Door
 from flexpie.worker.engine import Engine, OnnxRuntimeEngine
@@ -143,7 +144,7 @@ class _Daemon:
         await self._set_health(_NOT_SERVING)
         self._node.handle(DrainStarted())
         try:
-            await asyncio.wait_for(self._node.left.wait(), self._settings.drain_seconds)
+            await within(self._settings.drain_seconds, self._node.left.wait())
         except asyncio.TimeoutError:
             _log.warning("requests given up count=%d", len(self._node.state.requests))
 

@@ -10,16 +10,23 @@ import uuid
 from collections.abc import Mapping
 
 from flexpie.core.errors import ErrorCode, FlexPieError
-from flexpie.security.access import refusal_of
+from flexpie.security.access import caller_in, refusal_of
 from flexpie.security.credentials import Credentials
-from flexpie.security.handshakes import names_in, refusals
-from flexpie.security.roles import is_allowed, role_of
+from flexpie.security.handshakes import refusals
+from flexpie.security.roles import is_allowed
 from flexpie.wire import lean_call
 from flexpie.wire.grpc_fields import metadata_of, response_fields, trailers
 from flexpie.wire.http2 import Fields
 from flexpie.wire.lean_stream import LeanStream, field_of
-from flexpie.wire.limits import HANDSHAKE_MILLISECONDS, MAX_CONNECTIONS, MAX_MESSAGE_BYTES, PROTOCOL, PROTOCOL_KEY
-from flexpie.worker.peers import EXCHANGE_METHOD
+from flexpie.wire.limits import (
+    EXCHANGE_METHOD,
+    HANDSHAKE_MILLISECONDS,
+    MAX_CONNECTIONS,
+    MAX_MESSAGE_BYTES,
+    PROTOCOL,
+    PROTOCOL_KEY,
+)
+from flexpie.wire.serving import own_address
 from flexpie.worker.streams import Caller, PeerServicer
 
 _KEEPALIVE_SECONDS = 5
@@ -52,7 +59,7 @@ class Door:
 
         Raises ``PORT_IN_USE`` when it is taken.
         """
-        loop, address = asyncio.get_running_loop(), "127.0.0.1" if host == "localhost" else host.strip("[]")
+        loop, address = asyncio.get_running_loop(), own_address(host).strip("[]")
         try:
             server = await loop.create_server(self._let_in, address, port, ssl=self._encryption)
         except OSError as error:
@@ -66,7 +73,7 @@ class Door:
             name = f"flexpie-{uuid.uuid4().hex}"
             near = await loop.create_unix_server(self._let_in, f"\0{name}", ssl=self._encryption)
             self._servers.append(near)
-        self._servicer.door = lean_call.Door(server.sockets[0].getsockname()[1], name)
+        self._servicer.door = lean_call.DoorAddress(server.sockets[0].getsockname()[1], name)
 
     def leave(self) -> None:
         """End every stream in order, when its last messages are written, and take no new ones."""
@@ -108,7 +115,7 @@ class _Visitor:
             self.give_up()
             return
         self._visitors.add(self)
-        keep_alive(stream)
+        _keep_alive(stream)
         patience = HANDSHAKE_MILLISECONDS / 1000
         self._patience = asyncio.get_running_loop().call_later(patience, self.give_up)
 
@@ -134,8 +141,7 @@ class _Visitor:
         """Raise ``PERMISSION_DENIED`` for a caller whose certificate does not allow this stream."""
         if self._stream is None or not self._secured:
             return
-        uris, name = names_in(self._stream.peer_certificate)
-        role = role_of(uris)
+        role, name = caller_in(self._stream.peer_certificate)
         if not is_allowed(EXCHANGE_METHOD, role, metadata):
             raise refusal_of(refusals(), EXCHANGE_METHOD, role, name, self._stream.peer)
 
@@ -188,7 +194,7 @@ class _Visitor:
             self._servicer.left(self._number, caller)
 
 
-def keep_alive(stream: LeanStream) -> None:
+def _keep_alive(stream: LeanStream) -> None:
     """Let the kernel find out when the other end of a connection has vanished."""
     found = stream.socket
     if found is None or found.family == socket.AF_UNIX:

@@ -15,6 +15,7 @@ from flexpie.security.credentials import Credentials
 from flexpie.wire.beats import BeatListener
 from flexpie.wire.limits import ChannelOptions
 from flexpie.wire.status import error_from_rpc
+from flexpie.wire.waiting import within
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
@@ -65,7 +66,7 @@ class PeerWatches:
         """Whether a worker at this address answers within the time that a peer has."""
         watch = _Watch(address, self._options, self._credentials, self.heartbeat)
         try:
-            await asyncio.wait_for(watch.answered.wait(), self.heartbeat.dead_after_seconds)
+            await within(self.heartbeat.dead_after_seconds, watch.answered.wait())
             return True
         except asyncio.TimeoutError:
             return False

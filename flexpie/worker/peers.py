@@ -12,13 +12,15 @@ from typing import Any
 
 import grpc
 
+from flexpie.core.address import host_of
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.security.channels import open_async_channel
 from flexpie.security.credentials import Credentials
 from flexpie.wire.framing import Failure, Frame, decode_frame
-from flexpie.wire.lean_call import LeanCall, door_of, host_of
+from flexpie.wire.lean_call import LeanCall, door_of
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
+    EXCHANGE_METHOD,
     PROTOCOL,
     PROTOCOL_KEY,
     SOURCE_KEY,
@@ -26,10 +28,10 @@ from flexpie.wire.limits import (
 )
 from flexpie.wire.outbox import Outbox, Writing
 from flexpie.wire.status import error_from_rpc
+from flexpie.wire.waiting import within
 from flexpie.worker.events import Event, FailureArrived, PeerLost, RequestKey
 from flexpie.worker.peer_watch import PeerWatches
 
-EXCHANGE_METHOD = "/flexpie.wire.v1.PeerService/Exchange"
 CONNECT_SECONDS = 10.0
 """How long building a deployment waits for its peers."""
 FIRST_PAUSE_SECONDS = 0.1
@@ -64,6 +66,7 @@ class PeerLink:
         self._peer = peer
         # A connection of its own: that of a peer which vanished stays open, and must not be handed out again.
         self._options: ChannelOptions = [*options, ("grpc.use_local_subchannel_pool", 1)]
+        self._max_message_bytes = int(dict(options)["grpc.max_send_message_length"])
         self._credentials = credentials
         self._deliver = deliver
         self._outbox: Writing | None = None
@@ -80,7 +83,7 @@ class PeerLink:
         Raises ``DEVICE_UNREACHABLE`` after `CONNECT_SECONDS`, or what the peer refused it with.
         """
         try:
-            await asyncio.wait_for(self._opened.wait(), CONNECT_SECONDS)
+            await within(CONNECT_SECONDS, self._opened.wait())
         except asyncio.TimeoutError:
             raise self._error or self._unreachable("does not answer") from None
 
@@ -137,8 +140,7 @@ class PeerLink:
             if door.port:
                 call = LeanCall(peer.name, EXCHANGE_METHOD, metadata, self._take)
                 encryption = None if self._credentials is None else self._credentials.client_context
-                limit = int(dict(self._options)["grpc.max_send_message_length"])
-                await call.open(host_of(peer.address), door, limit, encryption=encryption)
+                await call.open(host_of(peer.address), door, self._max_message_bytes, encryption=encryption)
                 return await self._hold_lean(call)
         except grpc.aio.AioRpcError as error:
             return self._broken(error_from_rpc(error, peer.name))
@@ -209,8 +211,7 @@ class PeerLink:
             await asyncio.gather(writing, return_exceptions=True)
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
-        limit = dict(self._options)["grpc.max_send_message_length"]
-        outbox = self._outbox = Outbox(call.write, int(limit))
+        outbox = self._outbox = Outbox(call.write, self._max_message_bytes)
         self._opened.set()
         await outbox.run()
 

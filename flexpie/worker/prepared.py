@@ -6,7 +6,6 @@ the copies that they are for.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -36,10 +35,6 @@ Action = Callable[[Table], None]
 """Does a step; raises what is wrong."""
 Cutter = Callable[[Mapping[int, Datum]], memoryview]
 """Yields a part's bytes, contiguous."""
-
-
-_CASTABLE = "biuf"
-"""Kinds of numpy types whose memory Python can look at as bytes; all but complex numbers and objects."""
 
 
 class PreparedProgram:
@@ -165,13 +160,6 @@ def _feed(index: int, value: Value) -> Action:
 def _cutter(values: Sequence[Value], part: Part) -> Cutter:
     value, index = values[part.value], part.value
     whole, taken, opaque = part.region == value.region, part.region.relative_to(value.region), value.opaque
-    if not opaque and NUMPY_DTYPES[value.dtype].kind in _CASTABLE and part.region.size and sys.byteorder == "little":
-
-        def cut_numbers(arrays: Mapping[int, Datum]) -> memoryview:
-            array = arrays[index]
-            return np.ascontiguousarray(array if whole else array[taken]).data.cast("B")
-
-        return cut_numbers
 
     def cut(arrays: Mapping[int, Datum]) -> memoryview:
         array = arrays[index]

@@ -15,7 +15,7 @@ from flexpie import __version__
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER
 from flexpie.wire.framing import Buffer, Cancel, Data, Frame, decode_frame
-from flexpie.wire.lean_call import NO_DOOR
+from flexpie.wire.lean_call import NO_DOOR, door_handler
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
     MASTER_KEY,
@@ -27,7 +27,6 @@ from flexpie.wire.limits import (
 )
 from flexpie.wire.outbox import Outbox, Writing
 from flexpie.wire.status import errors_as_status
-from flexpie.wire.v1 import peer_pb2
 from flexpie.worker.beats import beat_handler
 from flexpie.worker.events import CancelArrived, FrameArrived, PeerLost, RequestKey
 from flexpie.worker.node import WorkerNode
@@ -86,18 +85,8 @@ class PeerServicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """To add to a server. Messages stay bytes: framing.py encodes and decodes them."""
         exchange: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.exchange)
-        handlers = {"Exchange": exchange, "Beat": beat_handler(self._node), "Door": self._door_handler()}
+        handlers = {"Exchange": exchange, "Beat": beat_handler(self._node), "Door": door_handler(lambda: self.door)}
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
-
-    def _door_handler(self) -> Any:
-        async def door(_: peer_pb2.DoorRequest, context: _Context) -> peer_pb2.DoorReply:
-            return peer_pb2.DoorReply(port=self.door.port, unix_socket=self.door.unix_socket)
-
-        return grpc.unary_unary_rpc_method_handler(
-            door,
-            request_deserializer=peer_pb2.DoorRequest.FromString,
-            response_serializer=peer_pb2.DoorReply.SerializeToString,
-        )
 
     def enter(self, caller: Caller, stream: Writing) -> int:
         """Somebody opened a stream; returns its number."""

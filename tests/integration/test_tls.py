@@ -207,17 +207,17 @@ def test_no_stranger_opens_a_data_stream(secured: Secured, role: Role, source: s
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def _door(secured: Secured) -> tuple[Daemon, lean_call.Door]:
+def _door(secured: Secured) -> tuple[Daemon, lean_call.DoorAddress]:
     """A worker, and its second port."""
     worker = secured.workers["a"]
     with open_channel(worker.address, [], load_credentials(secured.folder_of(Role.WORKER, "peer"))) as channel:
         door: Any = channel.unary_unary("/flexpie.wire.v1.PeerService/Door", None, peer_pb2.DoorReply.FromString)
         reply = door(b"", timeout=TIMEOUT)
         assert reply.unix_socket
-        return worker, lean_call.Door(reply.port, reply.unix_socket)
+        return worker, lean_call.DoorAddress(reply.port, reply.unix_socket)
 
 
-async def _come_in(door: lean_call.Door, credentials: Credentials | None, source: str) -> FlexPieError | None:
+async def _come_in(door: lean_call.DoorAddress, credentials: Credentials | None, source: str) -> FlexPieError | None:
     """Open a stream at a door; returns why it was refused."""
     metadata = ((PROTOCOL_KEY, str(PROTOCOL)), (SOURCE_KEY, source), (MASTER_KEY, "m"), (DEPLOYMENT_KEY, "d"))
     call = LeanCall("the worker", "/flexpie.wire.v1.PeerService/Exchange", metadata, lambda frame: None)

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire import limits
+from flexpie.wire.lean_call import DoorAddress, door_handler
 from flexpie.wire.status import errors_as_status
 from flexpie.wire.v1 import peer_pb2, worker_pb2, worker_pb2_grpc
 
@@ -49,7 +50,11 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(_FakeHealth(self), self._server)
         exchange: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._exchange)
-        calls = {"Exchange": exchange, "Beat": self._beat_handler(), "Door": self._door_handler()}
+        calls = {
+            "Exchange": exchange,
+            "Beat": self._beat_handler(),
+            "Door": door_handler(lambda: DoorAddress(self.door_port, "")),
+        }
         handler = grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", calls)
         self._server.add_generic_rpc_handlers((handler,))
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
@@ -88,16 +93,6 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             beat,
             request_deserializer=peer_pb2.BeatRequest.FromString,
             response_serializer=peer_pb2.BeatReply.SerializeToString,
-        )
-
-    def _door_handler(self) -> Any:
-        async def door(_: peer_pb2.DoorRequest, context: Context) -> peer_pb2.DoorReply:
-            return peer_pb2.DoorReply(port=self.door_port)
-
-        return grpc.unary_unary_rpc_method_handler(
-            door,
-            request_deserializer=peer_pb2.DoorRequest.FromString,
-            response_serializer=peer_pb2.DoorReply.SerializeToString,
         )
 
     async def CheckPeer(self, request: worker_pb2.CheckPeerRequest, context: Context) -> worker_pb2.CheckPeerReply:

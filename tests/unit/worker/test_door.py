@@ -14,11 +14,18 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire import lean_call
 from flexpie.wire.framing import Failure, encode_frame
 from flexpie.wire.lean_call import LeanCall
-from flexpie.wire.limits import DEPLOYMENT_KEY, MASTER_KEY, PROTOCOL, PROTOCOL_KEY, SOURCE_KEY, channel_options
+from flexpie.wire.limits import (
+    DEPLOYMENT_KEY,
+    EXCHANGE_METHOD,
+    MASTER_KEY,
+    PROTOCOL,
+    PROTOCOL_KEY,
+    SOURCE_KEY,
+    channel_options,
+)
 from flexpie.wire.status import error_from_rpc
 from flexpie.worker import door as door_module
 from flexpie.worker.door import Door
-from flexpie.worker.peers import EXCHANGE_METHOD
 from flexpie.worker.streams import PeerServicer
 from tests.unit.worker.taking import CALLER, Taking
 
@@ -104,7 +111,7 @@ def test_a_server_of_grpc_is_understood() -> None:
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(exchange)
         service, _, name = EXCHANGE_METHOD[1:].partition("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
-        taking.door = lean_call.Door(server.add_insecure_port("127.0.0.1:0"), "")
+        taking.door = lean_call.DoorAddress(server.add_insecure_port("127.0.0.1:0"), "")
         await server.start()
         try:
             call, failures = await called(taking)
@@ -181,12 +188,12 @@ def test_who_is_near_comes_in_by_a_unix_socket() -> None:
     async def scenario(taking: Taking, door: Door) -> None:
         await door.open("localhost", unix_socket=True)
         port, name = taking.door
-        taking.door = lean_call.Door(1, name)  # there is nobody
+        taking.door = lean_call.DoorAddress(1, name)  # there is nobody
         call, _ = await called(taking)
         call.put(b"from near")
         assert await taking.messages.get() == b"from near"
         call.abort()
-        taking.door = lean_call.Door(port, "flexpie-of-another-machine")
+        taking.door = lean_call.DoorAddress(port, "flexpie-of-another-machine")
         call, _ = await called(taking)
         call.put(b"from afar")
         assert await taking.messages.get() == b"from afar"

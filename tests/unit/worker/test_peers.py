@@ -14,6 +14,7 @@ import pytest
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
 from flexpie.wire.framing import Data, Failure, encode_frame
+from flexpie.wire.lean_call import DoorAddress, door_handler
 from flexpie.wire.limits import (
     DEPLOYMENT_KEY,
     PROTOCOL,
@@ -51,7 +52,11 @@ class PeerServer:
     async def __aenter__(self) -> PeerServer:
         self._server = grpc.aio.server(options=server_options())
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._exchange)
-        handlers = {"Exchange": handler, "Beat": self._beat_handler(), "Door": self._door_handler()}
+        handlers = {
+            "Exchange": handler,
+            "Beat": self._beat_handler(),
+            "Door": door_handler(lambda: DoorAddress(self.door_port, "")),
+        }
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("flexpie.wire.v1.PeerService", handlers),)
         )
@@ -75,16 +80,6 @@ class PeerServer:
             beat,
             request_deserializer=peer_pb2.BeatRequest.FromString,
             response_serializer=peer_pb2.BeatReply.SerializeToString,
-        )
-
-    def _door_handler(self) -> Any:
-        async def door(_: peer_pb2.DoorRequest, context: grpc.aio.ServicerContext[Any, Any]) -> peer_pb2.DoorReply:
-            return peer_pb2.DoorReply(port=self.door_port)
-
-        return grpc.unary_unary_rpc_method_handler(
-            door,
-            request_deserializer=peer_pb2.DoorRequest.FromString,
-            response_serializer=peer_pb2.DoorReply.SerializeToString,
         )
 
     async def _exchange(self, _: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
