@@ -30,7 +30,12 @@ def _thread() -> Iterator[None]:
 
 @contextmanager
 def _child_process() -> Iterator[None]:
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE):
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        # Popen returns while the kernel is still laying out the new program: its name shows once it answers.
+        child.stdin.write(b"\n")
+        assert child.stdout.read(1) == b"\n"
         yield
 
 
