@@ -46,6 +46,9 @@ from flexpie.wire.v1 import worker_pb2
 PULSE_SECONDS = 1.0
 """How often a stage that tells nothing else tells for how long it has been going on."""
 
+KEEP_SECONDS = 0.5
+"""How long a deployment that is ready waits to be on the disk, at most."""
+
 PUSH_REPORTS = 200
 """How often pushing tells how far it is, at most: a model may have many thousand small weights."""
 
@@ -139,8 +142,9 @@ class Deployer:
     master_id: str
     report: Callable[[Event], object]
     plans: PlanBook | None = None
-    keep: Callable[[StartDeployment, Saved], object] = lambda start, saved: None
-    """Called with a deployment that is ready, to go on with it after a restart."""
+    keep: Callable[[StartDeployment, Saved], asyncio.Future[None] | None] = lambda start, saved: None
+    """Called with a deployment that is ready, to go on with it after a restart; returns what is done when it is on
+    the disk."""
     prove: Callable[[StartDeployment, Sequence[ImportedModel], Deployment], Awaitable[None]] = _believe
     """Called with a deployment that is ready and not yet kept; raises FlexPieError if it is not to serve."""
     saved: dict[DeploymentId, Saved] = field(default_factory=dict)
@@ -188,7 +192,7 @@ class Deployer:
         if start.standby:
             self.standbys[deployment.id] = start, saved
         elif not start.interim:
-            self.keep(start, saved)
+            await self._keep(start, saved)
         return dataclasses.replace(ready, pushed_bytes=pushed)
 
     def forget_deployment(self, deployment: DeploymentId) -> None:
@@ -201,6 +205,12 @@ class Deployer:
         """A standby serves from now on."""
         if (standby := self.standbys.pop(deployment, None)) is not None:
             self.keep(*standby)
+
+    async def _keep(self, start: StartDeployment, saved: Saved) -> None:
+        """What is said to be ready is on the disk, so that a master that is killed the moment after goes on with it; a
+        disk that is slow or a store that is locked holds nothing up for long."""
+        if (writing := self.keep(start, saved)) is not None:
+            await asyncio.wait({writing}, timeout=KEEP_SECONDS)
 
     async def _resume(self, start: StartDeployment, saved: Saved) -> Deployment:
         """Go on with a deployment of an earlier run: workers that still have it say so, others build it from what their

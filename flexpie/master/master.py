@@ -480,9 +480,9 @@ class Master:
         resumable = tuple(Resumable(item.deployment.id, item.participants, item.planned_over) for item in saved)
         self._handle(ModelRequested(recalled.entry, not recalled.content, interfaces, resumable))
 
-    def _keep_deployment(self, start: StartDeployment, saved: Saved) -> None:
+    def _keep_deployment(self, start: StartDeployment, saved: Saved) -> asyncio.Task[None]:
         content = self._contents.get(start.entry.name, "")
-        self._spawn(self.archive.keep_deployment(start.entry, start.profile, content, saved))
+        return self._spawn(self.archive.keep_deployment(start.entry, start.profile, content, saved))
 
     def _answered(
         self, deployment: Deployment, profile: int, inputs: Mapping[str, Array], outputs: Sequence[Array]

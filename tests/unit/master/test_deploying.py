@@ -395,3 +395,30 @@ def test_without_the_relay_between_them_the_fastest_devices_that_reach_one_anoth
     assert whole == cluster
     rest = usable_cluster(cluster, StartDeployment("d", ENTRY, ("b", "c", "d")), {})
     assert [device.name for device in rest.devices] == ["c", "d"]
+
+
+async def _deploys_once_kept(patch: pytest.MonkeyPatch, seconds: float, *, written: bool) -> bool:
+    """Whether a deployment is ready after it was handed to a store that is done at once, or never."""
+    patch.setattr(deploying, "KEEP_SECONDS", seconds)
+    bench = Bench()
+    writing, asked = asyncio.get_running_loop().create_future(), asyncio.Event()
+
+    def keep(*_: object) -> asyncio.Future[None]:
+        asked.set()
+        return writing
+
+    bench.deployer.keep = keep
+    work = asyncio.create_task(bench.deployer.deploy(StartDeployment("d", ENTRY, ("a", "b", "c")), {}))
+    await asyncio.wait_for(asked.wait(), 10)
+    assert not work.done()
+    if written:
+        writing.set_result(None)
+    await asyncio.wait_for(work, 10)
+    return work.result().id == "d"
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(60.0, True), (0.01, False)], ids=["written", "slow disk"])
+def test_what_is_ready_is_on_the_disk_unless_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, written: bool
+) -> None:
+    assert asyncio.run(_deploys_once_kept(monkeypatch, seconds, written=written))
