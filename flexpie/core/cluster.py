@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from flexpie.core.rates import REFERENCE_RATES, DeviceRates
 
+MASTER_NAME = ""
+"""Stands for the master among the ends of links; no device has this name."""
+
 
 class Topology(enum.Enum):
     """How messages travel between devices."""
@@ -54,7 +57,7 @@ class Cluster:
     """What every pair of devices has, unless `links` says otherwise."""
     topology: Topology = Topology.MESH
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
-    """Exceptions, by names of source and destination."""
+    """Exceptions, by names of source and destination; one of them may be `MASTER_NAME`."""
     center: str | None = None
     """Name of the device in the middle of a star; the first one where there is none of that name."""
     missing: frozenset[tuple[str, str]] = frozenset()
@@ -62,5 +65,5 @@ class Cluster:
     relayed on another way (`flexpie.core.routes`)."""
 
     def between(self, source: str, destination: str) -> Link:
-        """The link from one device to another."""
+        """The link from one device to another, or between a device and the master, by their names."""
         return self.links.get((source, destination), self.link)

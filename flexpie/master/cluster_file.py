@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flexpie.core.address import check_address
-from flexpie.core.cluster import Cluster, Device, Link, Topology
+from flexpie.core.cluster import MASTER_NAME, Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.plan import OBJECTIVES, Objective
@@ -31,6 +31,9 @@ from flexpie.wire.plan_files import read_plan_text
 
 MAX_PROFILES = 16
 """Of one model: each has sessions, and with them a copy of the weights, of its own."""
+
+MASTER = "master"
+"""Stands for the master as an end of a link, unless a device has this name."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Lengths by input."""
@@ -186,6 +189,7 @@ class _Device(_Table):
 
 class _Link(_Table):
     source: str = Field(alias="from")
+    """Name of a device, or `MASTER`."""
     destination: str = Field(alias="to")
     bandwidth: _LinkBytesPerSecond | None = None
     latency: _Seconds | None = None
@@ -365,16 +369,19 @@ def _wrong_center(content: _Content) -> list[_Mistake]:
 
 
 def _wrong_links(content: _Content) -> list[_Mistake]:
-    names = [device.name for device in content.devices]
+    ends = _ends(content)
     found: list[_Mistake] = []
     seen: dict[tuple[str, str], int] = {}
     for at, link in enumerate(content.links):
         for key, name in (("from", link.source), ("to", link.destination)):
-            if name not in names:
-                expected = f"expected the name of a device{_suggestion(name, names)}"
+            if name not in ends:
+                expected = f"expected the name of a device, or {MASTER}{_suggestion(name, list(ends))}"
                 found.append((("links", at, key), expected, name))
         if link.source == link.destination:
             found.append((("links", at, "to"), "expected another device than 'from'", link.destination))
+        if link.is_missing and MASTER_NAME in (ends.get(link.source), ends.get(link.destination)):
+            expected = "expected a bandwidth: the master reaches every device directly"
+            found.append((("links", at, "bandwidth"), expected, quantities.NO_LINK))
         first = seen.setdefault((link.source, link.destination), at)
         if first != at:
             found.append((("links", at), f"expected another direction than that of links[{first}]", None))
@@ -426,9 +433,15 @@ def _entry(source: YamlSource, model: _Model) -> ModelEntry:
     return ModelEntry(model.name or path.stem, path, profiles, model.scheme, objective=model.objective, serving=serving)
 
 
+def _ends(content: _Content) -> Mapping[str, str]:
+    """What may be an end of a link, by how the file calls it."""
+    return {MASTER: MASTER_NAME, **{device.name: device.name for device in content.devices}}
+
+
 def _cluster(content: _Content) -> Cluster:
+    ends = _ends(content)
     links = {
-        (link.source, link.destination): Link(
+        (ends.get(link.source, link.source), ends.get(link.destination, link.destination)): Link(
             content.bandwidth if link.bandwidth is None else link.bandwidth,
             content.latency if link.latency is None else link.latency,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flexpie.core.cluster import Cluster, Link
+from flexpie.core.cluster import MASTER_NAME, Cluster, Link
 from flexpie.core.routes import all_ways
 from flexpie.planner.cost import Array
 
@@ -105,7 +105,5 @@ class Routes:
 
 def link_between(cluster: Cluster, source: int, destination: int) -> Link:
     """The link from one end to another: each the index of a device, or any other number for the master."""
-    devices = range(len(cluster.devices))
-    if source not in devices or destination not in devices:
-        return cluster.link
-    return cluster.between(cluster.devices[source].name, cluster.devices[destination].name)
+    names = dict(enumerate(device.name for device in cluster.devices))
+    return cluster.between(names.get(source, MASTER_NAME), names.get(destination, MASTER_NAME))

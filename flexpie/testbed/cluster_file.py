@@ -44,12 +44,13 @@ def worker_address(index: int) -> str:
 
 
 def _slower_links(description: Description) -> list[str]:
-    """The links that have less than the fastest port: what both ends can do."""
+    """The links that have less than the fastest port, which is the master's: what both ends can do."""
+    ports = {device.name: device.bandwidth_bits_per_second for device in description.devices}
+    ports["master"] = description.fastest_bandwidth
     lines = []
-    for first, second in itertools.permutations(description.devices, 2):
-        bandwidth = min(first.bandwidth_bits_per_second, second.bandwidth_bits_per_second)
-        if bandwidth < description.fastest_bandwidth:
-            lines.append(f"  - {{from: {first.name!r}, to: {second.name!r}, bandwidth: {_bandwidth(bandwidth)}}}")
+    for (first, one), (second, other) in itertools.permutations(ports.items(), 2):
+        if min(one, other) < description.fastest_bandwidth:
+            lines.append(f"  - {{from: {first!r}, to: {second!r}, bandwidth: {_bandwidth(min(one, other))}}}")
     return lines
 
 

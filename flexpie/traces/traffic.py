@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flexpie.core.cluster import Cluster, Device, Link, Topology
+from flexpie.core.cluster import MASTER_NAME, Cluster, Device, Link, Topology
 from flexpie.core.rates import DeviceRates
 from flexpie.planner.cost import Array
 from flexpie.traces.samples import ExchangeSample
@@ -51,8 +51,8 @@ def configuration_of(pattern: str, topology: Topology, text: str) -> str:
 
 
 def cluster_text(cluster: Cluster) -> str:
-    """JSON of what a cost model needs to know of a cluster; names are indices."""
-    names = [device.name for device in cluster.devices]
+    """JSON of what a cost model needs to know of a cluster; names are indices, the master's is behind all devices'."""
+    names = [*(device.name for device in cluster.devices), MASTER_NAME]
     content = {
         "topology": cluster.topology.value,
         "center": names.index(cluster.center) if cluster.center in names else None,
@@ -73,11 +73,12 @@ def cluster_from_text(text: str) -> Cluster:
     devices = tuple(
         Device(str(at), f"device-{at}:1", measured=DeviceRates(*rates)) for at, rates in enumerate(content["rates"])
     )
+    names = [*(device.name for device in devices), MASTER_NAME]
     return Cluster(
         devices,
         Link(*content["link"]),
         Topology(content["topology"]),
-        {(str(source), str(destination)): Link(*link) for source, destination, *link in content["links"]},
+        {(names[source], names[destination]): Link(*link) for source, destination, *link in content["links"]},
         None if content["center"] is None else str(content["center"]),
         frozenset((str(source), str(destination)) for source, destination in content["missing"]),
     )

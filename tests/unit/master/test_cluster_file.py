@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flexpie.core.cluster import Cluster, Device, Link, Topology
+from flexpie.core.cluster import MASTER_NAME, Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.routes import all_ways
@@ -191,7 +191,7 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (DEVICES + "latency: -5 us\n", "4: latency: expected a time such as"),
         (DEVICES + "latency: 1e999 us\n", "4: latency: expected a time such as"),
         (DEVICES + "topology: Mesh\n", "4: topology: expected one of mesh, ring, star (did you mean 'me"),
-        (DEVICES + "links:\n- {from: a, to: c}\n", "5: links[0].to: expected the name of a device,"),
+        (DEVICES + "links:\n- {from: a, to: c}\n", "5: links[0].to: expected the name of a device, or master,"),
         (
             DEVICES + "links:\n- {from: a, to: b, bandwidth: no}\n",
             "5: links[0].bandwidth: expected a bandwidth such as '1 Gbit/s' or '500 Mbit/s' "
@@ -221,6 +221,10 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (
             DEVICES + "topology: star\ncenter: B\n",
             "5: center: expected the name of a device (did you mean 'b'?), found 'B'.",
+        ),
+        (
+            DEVICES + "links:\n- {from: b, to: master, bandwidth: none}\n",
+            "5: links[0].bandwidth: expected a bandwidth: the master reaches every device directly, found 'none'.",
         ),
         (DEVICES + "links:\n- {from: a, to: a}\n", "5: links[0].to: expected another device than 'from'"),
         ("devices:\n- {name: a, address: 'x:1', speed: fast}\n", "2: devices[0].speed: expected a number,"),
@@ -321,6 +325,13 @@ def test_a_link_may_be_missing_where_a_relay_is_left(tmp_path: Path) -> None:
     assert read.cluster.missing == {("a", "b")}
     assert set(read.cluster.links) == {("a", "c")}
     assert all_ways(read.cluster)[0, 1] == (0, 2, 1)
+
+
+def test_a_link_of_the_master_is_named_so_unless_a_device_is(tmp_path: Path) -> None:
+    links = "links:\n- {from: master, to: a, bandwidth: 8 Mbit/s}\n"
+    assert _read(tmp_path, THREE + links).cluster.links == {(MASTER_NAME, "a"): Link(1e6, 1e-4)}
+    named = THREE.replace("name: c", "name: master") + links
+    assert _read(tmp_path, named).cluster.links == {("master", "a"): Link(1e6, 1e-4)}
 
 
 def test_a_star_has_the_center_that_is_asked_for(tmp_path: Path) -> None:
