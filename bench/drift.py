@@ -3,7 +3,8 @@
 python -m bench.drift --model mobilenet_v1         as root, on a testbed of 4 devices
 
 One client asks one request after the other. The port of one device gets another bandwidth; the time counts until the
-new plan serves. Afterwards the same is asked of a master that was told of the slow links from the beginning.
+new plan serves. Afterwards the same is asked of a master that was told of the slow links from the beginning. Before all
+that the devices are calibrated.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from pathlib import Path
 
 import click
 import numpy as np
+import yaml
 
 import flexpie_models
 from flexpie.client import Client
 from flexpie.core.errors import FlexPieError
+from flexpie.master.calibration_file import calibration_path
 from flexpie.testbed import MASTER, Testbed, uniform
 from flexpie.testbed.processes import HostProcess
 from flexpie.testbed.routing import MASTER_ADDRESS, MASTER_PORT
 
 READY_SECONDS = 240.0
 BEFORE_SECONDS, AFTER_SECONDS = 25.0, 45.0
+QUIET_SECONDS = 3
+"""Without another standby that is built."""
 LAST_SECONDS = 15.0
 """At the end of each run: what requests take then."""
 _ASKING = re.compile("^asking$", re.MULTILINE)
@@ -61,9 +66,11 @@ def main() -> None:
 def _measure(bed: Testbed, model: str, slow: float) -> None:
     (bed.folder / f"{model}.onnx").write_bytes(flexpie_models.build(model).SerializeToString())
     models = f"models: [{{path: {model}.onnx}}]\n"
-    bed.write_cluster_file(models, _speeds(bed))
+    bed.write_cluster_file(models)
+    _calibrate(bed)
     master = bed.run_master("--startup-grace", "30", "--state-dir", str(bed.folder / "first"))
     client = _start_client(bed, model, "first")
+    _wait_for_standbys(master)
     time.sleep(BEFORE_SECONDS)
     switches = _switches(master)
     slowed = time.monotonic()
@@ -89,11 +96,13 @@ def _measure(bed: Testbed, model: str, slow: float) -> None:
 def _measure_known(bed: Testbed, model: str, models: str, slow: float) -> None:
     """What requests take with the plan of a master that was told of the slow links."""
     others = [device.name for device in bed.devices if device.name != "d1"]
-    pairs = [pair for other in others for pair in (("d1", other), (other, "d1"))]
+    pairs = [pair for other in (*others, "master") for pair in (("d1", other), (other, "d1"))]
     links = "".join(f"- {{from: {start}, to: {end}, bandwidth: {slow:.0f} bit/s}}\n" for start, end in pairs)
-    bed.write_cluster_file(f"links:\n{links}{models}", _speeds(bed))
+    bed.write_cluster_file(f"links:\n{links}{models}")
+    _forget_links(calibration_path(bed.cluster_file))
     master = bed.run_master("--startup-grace", "30", "--state-dir", str(bed.folder / "second"), "--least-gain", "1")
     client = _start_client(bed, model, "second")
+    _wait_for_standbys(master)
     time.sleep(BEFORE_SECONDS)
     requests = _end_client(bed, client, "second")
     known = [end - start for start, end, _ in requests if start > requests[-1][1] - LAST_SECONDS]
@@ -101,13 +110,32 @@ def _measure_known(bed: Testbed, model: str, models: str, slow: float) -> None:
     click.echo(f"with a plan for the slow link from the beginning {_milliseconds(known)}")
 
 
-def _speeds(bed: Testbed) -> dict[str, float]:
-    """What devices are by their share of a processor."""
-    return {device.name: device.description.cpu or 1.0 for device in bed.devices}
+def _calibrate(bed: Testbed) -> None:
+    arguments = ["-m", "flexpie.cli.main", "calibrate", "--cluster", str(bed.cluster_file)]
+    command = bed.start(MASTER, [sys.executable, *arguments], "calibrate")
+    if command.wait(READY_SECONDS) != 0:
+        raise SystemExit(command.log)
+
+
+def _forget_links(path: Path) -> None:
+    """Of a calibration, so that those of the cluster file hold."""
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "links": []}))
 
 
 def _switches(master: HostProcess) -> int:
     return len(re.findall("deployment ready", master.log))
+
+
+def _wait_for_standbys(master: HostProcess) -> None:
+    """Until workers build nothing any more."""
+    deadline, quiet = time.monotonic() + READY_SECONDS, 0
+    while quiet < QUIET_SECONDS:
+        started, ended = (len(re.findall(f"standby {what}", master.log)) for what in ("started", "(?:ready|failed)"))
+        quiet = quiet + 1 if 0 < started == ended else 0
+        if time.monotonic() > deadline:
+            raise SystemExit(master.log)
+        time.sleep(1)
 
 
 def _start_client(bed: Testbed, model: str, name: str) -> HostProcess:

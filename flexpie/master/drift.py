@@ -4,8 +4,7 @@ Pure: samples in, factors out. Two things are compared with what they were when 
 predictions, so that a cost model that is wrong by the same factor everywhere causes nothing:
 
 - what a device computes for a request, in seconds;
-- what messages between two ends take, both directions together: each end tells times of a clock of its own, and what
-  the clocks differ by is added in one direction and taken away in the other.
+- what messages between two ends take (`flexpie.master.transit`).
 
 Samples are noisy, mostly upwards: a process waits for its processor. So a low quantile of the last ones counts, and
 nothing is concluded from few.
@@ -15,13 +14,11 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flexpie.master.events import DeviceName
-
-MASTER_END = ""
-"""Stands for the master among the ends of a link."""
+from flexpie.master.transit import Message, Pair, Transit, transits
 
 BASELINE_SAMPLES = 15
 """So many of the first samples say how things are with a new plan."""
@@ -29,22 +26,10 @@ RECENT_SAMPLES = 15
 """So many of the last ones say how they are now."""
 NOISE_SECONDS = 2e-3
 """Differences of this much are nothing to act upon."""
+COMPARED_NOISE_SECONDS = 3 * NOISE_SECONDS
+"""The same where clocks were compared by other messages, with the noise of these."""
 LEAST_FACTOR = 1.5
 """What is less than so many times slower, or faster, is as it was."""
-
-Pair = frozenset[DeviceName]
-"""The two ends of a link, in both directions; the master is `MASTER_END`."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message of a request that both ends have told of."""
-
-    source: DeviceName
-    destination: DeviceName
-    nbytes: int
-    seconds: float
-    """From the sender's clock to the receiver's: with what the two differ by."""
 
 
 @dataclass(frozen=True)
@@ -85,26 +70,46 @@ class DriftMonitor:
     def __init__(self) -> None:
         self._compute: dict[DeviceName, _Series] = {}
         self._links: dict[Pair, _Series] = {}
-        self._bytes: dict[Pair, float] = {}
+        self._transits: dict[Pair, Transit] = {}
+        """The last ones."""
 
     def observe(self, sample: Sample) -> None:
         """Take in one request."""
         for device, seconds in sample.compute_seconds.items():
             self._compute.setdefault(device, _Series()).add(seconds)
-        for pair, (seconds, nbytes) in _both_ways(sample.messages).items():
-            self._links.setdefault(pair, _Series()).add(seconds)
-            self._bytes[pair] = nbytes
+        for pair, transit in transits(sample.messages).items():
+            if transit.way == self._transits.setdefault(pair, transit).way:  # else clocks were compared in another way
+                series = self._links.setdefault(pair, _Series(COMPARED_NOISE_SECONDS if transit.way else NOISE_SECONDS))
+                series.add(transit.seconds)
+                self._transits[pair] = transit
 
     def drift(self) -> Drift:
         """What is different since the plan was new, as far as samples tell."""
-        slowdowns, extra = {}, {}
-        for device, series in self._compute.items():
-            if series.drifted:
-                slowdowns[device] = series.now / series.before
-        for pair, series in self._links.items():
-            if series.drifted and self._bytes[pair] > 0:
-                extra[pair] = (series.now - series.before) / self._bytes[pair]
+        slowdowns = {device: series.now / series.before for device, series in self._compute.items() if series.drifted}
+        drifted = [pair for pair, series in self._links.items() if series.drifted and self._believed(pair)]
+        extra = {}
+        for pair in drifted:
+            nbytes = self._transits[pair].nbytes[self._port(pair, drifted)]
+            if nbytes > 0:
+                extra[pair] = self._links[pair].extra / nbytes
         return Drift(slowdowns, extra)
+
+    def _believed(self, pair: Pair) -> bool:
+        """Whether what a pair takes more cannot come from how its ends' clocks were compared: by messages that have
+        drifted themselves, in one direction more than in the other."""
+        doubt = sum(abs(self._links[hop].extra) for hop in self._transits[pair].way if self._links[hop].drifted)
+        return abs(self._links[pair].extra) > doubt
+
+    def _port(self, pair: Pair, drifted: Sequence[Pair]) -> DeviceName:
+        """Whose port it is that has become slower: that of the end of whose links the larger part has drifted. It is
+        shared by all that passes it; where both ends may be meant, the port that more passes."""
+        nbytes = self._transits[pair].nbytes
+
+        def suspicion(end: DeviceName) -> tuple[float, float]:
+            links = [other for other in self._links if end in other]
+            return sum(other in drifted for other in links) / len(links), nbytes[end]
+
+        return max(sorted(pair), key=suspicion)
 
     def compute_seconds(self, device: DeviceName) -> float | None:
         """What a device computes for a request now; None if that is not known yet."""
@@ -115,7 +120,8 @@ class DriftMonitor:
 class _Series:
     """One quantity over time: at first, and now."""
 
-    def __init__(self) -> None:
+    def __init__(self, noise_seconds: float = NOISE_SECONDS) -> None:
+        self._noise_seconds = noise_seconds
         self._first: list[float] = []
         self._last: deque[float] = deque(maxlen=RECENT_SAMPLES)
 
@@ -139,12 +145,17 @@ class _Series:
         return _typical(self._last)
 
     @property
+    def extra(self) -> float:
+        """Seconds that it takes more now; less than 0: less."""
+        return self.now - self.before
+
+    @property
     def drifted(self) -> bool:
         """Whether it is another one now, beyond noise."""
         if not self.known:
             return False
         before, now = self.before, self.now
-        if abs(now - before) < NOISE_SECONDS:
+        if abs(now - before) < self._noise_seconds:
             return False
         low, high = sorted((max(before, 1e-6), max(now, 1e-6)))
         return high / low >= LEAST_FACTOR
@@ -154,19 +165,3 @@ def _typical(values: list[float] | deque[float]) -> float:
     """The median of the lowest quarter: waiting for a processor makes samples longer, nothing makes them shorter."""
     ordered = sorted(values)
     return statistics.median(ordered[: max(1, (len(ordered) + 3) // 4)])
-
-
-def _both_ways(messages: tuple[Message, ...]) -> dict[Pair, tuple[float, float]]:
-    """Mean seconds and bytes of a message between two ends, there and back together; pairs that exchange nothing in
-    one of the directions are left out."""
-    ways: dict[tuple[DeviceName, DeviceName], list[Message]] = {}
-    for message in messages:
-        ways.setdefault((message.source, message.destination), []).append(message)
-    found = {}
-    for (source, destination), there in ways.items():
-        back = ways.get((destination, source))
-        if back and source < destination:
-            seconds = sum(statistics.fmean(item.seconds for item in way) for way in (there, back))
-            nbytes = sum(statistics.fmean(item.nbytes for item in way) for way in (there, back))
-            found[frozenset((source, destination))] = seconds, nbytes
-    return found

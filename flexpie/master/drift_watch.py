@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from flexpie.core.cluster import MASTER_NAME
 from flexpie.master.deployment import Deployment
-from flexpie.master.drift import MASTER_END, Drift, DriftMonitor
+from flexpie.master.drift import Drift, DriftMonitor
 from flexpie.master.events import DeploymentId, DeviceName
 from flexpie.master.sampling import SampleBook
 from flexpie.wire.v1 import peer_pb2
@@ -96,7 +97,7 @@ class DriftWatch:
         watched = self._watched.get(part.deployment_id)
         if watched is not None and alone:
             watched.latencies.append(seconds)
-        self.tell(MASTER_END, part)
+        self.tell(MASTER_NAME, part)
 
     def tell(self, teller: DeviceName, part: peer_pb2.RequestSample) -> None:
         """A device tells its part of a sampled run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from flexpie.core.cluster import Cluster, Device, Link
-from flexpie.master.drift import MASTER_END, Drift
+from flexpie.master.drift import Drift
 
 FASTEST_FACTOR = 10.0
 """A link is not believed to be more than so many times faster than it was said to be."""
@@ -16,8 +16,6 @@ def adjusted(cluster: Cluster, drift: Drift) -> Cluster:
     devices = tuple(_adjusted_device(device, drift.slowdowns.get(device.name, 1.0)) for device in cluster.devices)
     links = dict(cluster.links)
     for pair, extra in drift.extra_seconds_per_byte.items():
-        if MASTER_END in pair:
-            continue  # plans know nothing of single links of the master
         first, second = sorted(pair)
         for link in ((first, second), (second, first)):
             links[link] = _adjusted_link(cluster.between(*link), extra)

@@ -6,9 +6,11 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flexpie.core.cluster import MASTER_NAME
 from flexpie.core.program import MASTER
-from flexpie.master.drift import MASTER_END, Message, Sample
+from flexpie.master.drift import Sample
 from flexpie.master.events import DeploymentId, DeviceName
+from flexpie.master.transit import Message
 from flexpie.wire.v1 import peer_pb2
 
 MOST_OPEN = 256
@@ -42,7 +44,7 @@ class SampleBook:
         self, deployment: DeploymentId, run: int, devices: tuple[DeviceName, ...], needed: set[DeviceName]
     ) -> None:
         """A run begins that all devices that it needs will tell of; so will the master."""
-        self._open[deployment, run] = _Parts(devices, {*needed, MASTER_END})
+        self._open[deployment, run] = _Parts(devices, {*needed, MASTER_NAME})
         while len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)
 
@@ -53,7 +55,7 @@ class SampleBook:
         if parts is None or teller not in parts.missing:
             return None
         parts.missing.remove(teller)
-        if teller != MASTER_END:
+        if teller != MASTER_NAME:
             parts.compute[teller] = part.compute_seconds
         for message in part.sent:
             parts.sent[message.exchange, teller, _name(parts, message.other)] = message.at, message.nbytes
@@ -66,19 +68,18 @@ class SampleBook:
 
 
 def _name(parts: _Parts, index: int) -> DeviceName:
-    return MASTER_END if index == MASTER or index >= len(parts.devices) else parts.devices[index]
+    return MASTER_NAME if index == MASTER or index >= len(parts.devices) else parts.devices[index]
 
 
 def _messages(sent: Mapping[_Slot, tuple[float, int]], received: Mapping[_Slot, float]) -> tuple[Message, ...]:
-    """Messages that both ends have told of. Those of one exchange share the ports at their ends, so that each counts
-    with all that passes the busier one meanwhile."""
+    """Messages that both ends have told of; those of one exchange share the ports at their ends."""
     outgoing: dict[tuple[int, DeviceName], int] = {}
     incoming: dict[tuple[int, DeviceName], int] = {}
     for (exchange, source, destination), (_, nbytes) in sent.items():
         outgoing[exchange, source] = outgoing.get((exchange, source), 0) + nbytes
         incoming[exchange, destination] = incoming.get((exchange, destination), 0) + nbytes
     return tuple(
-        Message(source, destination, max(outgoing[exchange, source], incoming[exchange, destination]),
+        Message(source, destination, outgoing[exchange, source], incoming[exchange, destination],
                 received[exchange, source, destination] - at)
         for (exchange, source, destination), (at, _) in sent.items()
         if (exchange, source, destination) in received

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
 
-from flexpie.core.cluster import Cluster, Device, Link
+from flexpie.core.cluster import MASTER_NAME, Cluster, Device, Link
 from flexpie.core.rates import REFERENCE_RATES
-from flexpie.master.drift import BASELINE_SAMPLES, RECENT_SAMPLES, Drift, DriftMonitor, Message, Sample
+from flexpie.master.drift import BASELINE_SAMPLES, RECENT_SAMPLES, Drift, DriftMonitor, Sample
 from flexpie.master.estimates import FASTEST_FACTOR, adjusted
+from flexpie.master.transit import Message
 
 NBYTES = 100_000
 AB = frozenset("ab")
@@ -24,8 +26,8 @@ def _sample(draw: random.Random, compute: float = 0.02, seconds_per_byte: float 
     return Sample(
         {"a": noisy(compute), "b": noisy(0.02)},
         (
-            Message("a", "b", NBYTES, noisy(NBYTES * seconds_per_byte) + skew),
-            Message("b", "a", NBYTES, noisy(NBYTES * seconds_per_byte) - skew),
+            Message("a", "b", NBYTES, NBYTES, noisy(NBYTES * seconds_per_byte) + skew),
+            Message("b", "a", NBYTES, NBYTES, noisy(NBYTES * seconds_per_byte) - skew),
         ),
     )
 
@@ -83,8 +85,72 @@ def test_a_link_of_a_tenth_is_found_whatever_the_clocks_say() -> None:
 def test_a_message_that_is_not_answered_tells_nothing() -> None:
     monitor = DriftMonitor()
     for index in range(100):
-        monitor.observe(Sample({}, (Message("a", "b", NBYTES, float(index)),)))
+        monitor.observe(Sample({}, (Message("a", "b", NBYTES, NBYTES, float(index)),)))
     assert not monitor.drift()
+
+
+# The master sends each of three devices a quarter of its input, all exchange messages, and a sends the output.
+QUARTER, HALO, OUTPUT = 150_000, 25_000, 4_000
+PORT = 1 / 125e6
+"""Seconds per byte of every port."""
+
+
+def _request(draw: random.Random, slow: str = "", factor: float = 1.0) -> Sample:
+    """A request of devices with clocks that are hours apart; one port is slower, both ways."""
+    clocks = {MASTER_NAME: 0.0, "a": 5000.0, "b": -3000.0, "c": 12345.0}
+    devices = ("a", "b", "c")
+
+    def message(source: str, destination: str, source_bytes: int, destination_bytes: int) -> Message:
+        ports = ((source, source_bytes), (destination, destination_bytes))
+        seconds = max(PORT * (factor if end == slow else 1.0) * nbytes for end, nbytes in ports)
+        seconds += abs(draw.gauss(0, 0.5e-3))
+        seconds += clocks[destination] - clocks[source]
+        return Message(source, destination, source_bytes, destination_bytes, seconds)
+
+    return Sample(
+        {},
+        (
+            *(message(MASTER_NAME, device, 3 * QUARTER, QUARTER) for device in devices),
+            *(message(*pair, 2 * HALO, 2 * HALO) for pair in itertools.permutations(devices, 2)),
+            message("a", MASTER_NAME, OUTPUT, OUTPUT),
+        ),
+    )
+
+
+def _drift(slow: str, factor: float, before: float = 1.0) -> Drift:
+    """What is told when a port becomes slower."""
+    draw, monitor = random.Random(4), DriftMonitor()
+    for _ in range(BASELINE_SAMPLES):
+        monitor.observe(_request(draw, slow, before))
+    for _ in range(RECENT_SAMPLES):
+        monitor.observe(_request(draw, slow, factor))
+    return monitor.drift()
+
+
+@pytest.mark.parametrize("device", ["b", "c"])
+def test_a_slow_port_is_found_in_its_links_to_all_and_to_the_master_that_it_sends_nothing(device: str) -> None:
+    drift = _drift(device, 10.0)
+    others = {MASTER_NAME, "a", "b", "c"} - {device}
+    assert set(drift.extra_seconds_per_byte) == {frozenset((device, other)) for other in others}
+    for pair, extra in drift.extra_seconds_per_byte.items():
+        # The master's port is faster than that of the device for so much more: until then nothing is waited for.
+        free = (3 - 1) * PORT if MASTER_NAME in pair else 0.0
+        assert extra == pytest.approx(9 * PORT - free, rel=0.2)
+
+
+def test_a_slow_port_is_not_blamed_on_others_whose_clocks_are_compared_through_it() -> None:
+    extra = _drift("a", 10.0).extra_seconds_per_byte
+    assert set(extra) == {frozenset(("a", other)) for other in (MASTER_NAME, "b", "c")}
+    again = _drift("a", 1.0, before=10.0).extra_seconds_per_byte
+    assert set(again) == set(extra)
+    assert all(seconds < 0 for seconds in again.values())
+
+
+def test_a_slow_port_of_the_master_is_seen_where_messages_go_both_ways() -> None:
+    """The clocks of the others are compared through that link, which is in doubt then."""
+    extra = _drift(MASTER_NAME, 4.0).extra_seconds_per_byte
+    assert set(extra) == {frozenset((MASTER_NAME, "a"))}
+    assert extra[frozenset((MASTER_NAME, "a"))] == pytest.approx(3 * PORT, rel=0.2)
 
 
 CLUSTER = Cluster((Device("a", "a:1"), Device("b", "b:1", 2.0)), Link(1e8, 1e-4))
@@ -109,4 +175,10 @@ def test_a_slower_link_is_slower_both_ways_and_can_be_faster_again() -> None:
 def test_a_link_is_not_believed_to_take_no_time() -> None:
     fast = adjusted(CLUSTER, Drift(extra_seconds_per_byte={AB: -1.0}))
     assert fast.between("a", "b").bandwidth_bytes_per_second == pytest.approx(1e8 * FASTEST_FACTOR)
-    assert adjusted(CLUSTER, Drift(extra_seconds_per_byte={frozenset(("", "a")): 1e-8})) == CLUSTER
+
+
+def test_a_slow_link_to_the_master_is_one_for_the_planner_too() -> None:
+    slow = adjusted(CLUSTER, Drift(extra_seconds_per_byte={frozenset((MASTER_NAME, "a")): 9e-8}))
+    assert slow.between("a", MASTER_NAME) == slow.between(MASTER_NAME, "a")
+    assert slow.between("a", MASTER_NAME).bandwidth_bytes_per_second == pytest.approx(1e7)
+    assert slow.between("b", MASTER_NAME) == slow.between("a", "b") == CLUSTER.link

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from flexpie.core.cluster import MASTER_NAME
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.master.deployment import Deployment
-from flexpie.master.drift import MASTER_END, Drift
+from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import ASSESS_SECONDS, LATENCIES, SAMPLE_SECONDS, DriftWatch, Expectation
 from flexpie.master.sampling import MOST_OPEN, SampleBook
 from flexpie.wire.v1 import peer_pb2
@@ -28,13 +29,14 @@ def test_a_sample_is_complete_when_all_have_told() -> None:
     assert book.tell("a", _part(3, 0.5, sent=((1, 1, 100, 10.0), (1, MASTER, 50, 10.5)))) is None
     assert book.tell("a", _part(3, 0.7)) is None, "told twice"
     assert book.tell("b", _part(3, 0.25, received=((1, 0, 7.0),))) is None
-    sample = book.tell(MASTER_END, _part(3, received=((1, 0, 30.0),)))
+    sample = book.tell(MASTER_NAME, _part(3, received=((1, 0, 30.0),)))
     assert sample is not None
     assert sample.compute_seconds == {"a": 0.5, "b": 0.25}
     to_b, to_master = sample.messages
     # The two messages of a's exchange share its port.
-    assert (to_b.source, to_b.destination, to_b.nbytes, to_b.seconds) == ("a", "b", 150, -3.0)
-    assert (to_master.source, to_master.destination, to_master.seconds) == ("a", MASTER_END, 19.5)
+    assert (to_b.source, to_b.destination, to_b.seconds) == ("a", "b", -3.0)
+    assert (to_b.source_bytes, to_b.destination_bytes) == (150, 100)
+    assert (to_master.source, to_master.destination, to_master.seconds) == ("a", MASTER_NAME, 19.5)
     assert book.tell("b", _part(3)) is None
 
 
@@ -42,7 +44,7 @@ def test_samples_that_are_never_complete_are_forgotten() -> None:
     book = SampleBook()
     for run in range(MOST_OPEN + 1):
         book.begin("d-1", run, ("a",), {"a"})
-        book.tell(MASTER_END, _part(run))
+        book.tell(MASTER_NAME, _part(run))
     assert book.tell("a", _part(0)) is None
     assert book.tell("a", _part(1)) is not None
 
