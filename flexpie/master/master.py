@@ -90,6 +90,8 @@ from flexpie.wire.tensors import Array
 from flexpie.wire.v1 import peer_pb2, worker_pb2
 from flexpie.wire.waiting import within
 
+REMOVAL_SECONDS = 5.0
+"""How long workers may take to end the deployments of a master that ends."""
 REQUESTS_OF_A_RUN = 40
 """Bits for the numbers of the requests of one run."""
 
@@ -174,6 +176,8 @@ class Master:
         self._contents: dict[ModelName, str] = {}
         """Hash of the files of each model that a client loaded."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._removals: set[asyncio.Task[Any]] = set()
+        """Of deployments from workers."""
         self._timers: set[asyncio.TimerHandle] = set()
         self._changed = asyncio.Event()
 
@@ -193,9 +197,9 @@ class Master:
         deadline = asyncio.get_running_loop().time() + drain_seconds
         while self.data.requests and (left := deadline - asyncio.get_running_loop().time()) > 0:
             await self.changed(left)
-        removals = self._handle(DrainEnded())
-        if removals:
-            await asyncio.wait(removals, timeout=5)
+        self._handle(DrainEnded())
+        if self._removals:
+            await asyncio.wait(self._removals, timeout=REMOVAL_SECONDS)
         for timer in self._timers:
             timer.cancel()
         for task in self._tasks:
@@ -384,14 +388,14 @@ class Master:
 
     # ---------------------------------------------------------------------------------- instructions
 
-    def _handle(self, *events: Event) -> list[asyncio.Task[Any]]:
-        """Tell the state what happened and carry out what it decides; returns the tasks that this began."""
-        began = [task for item in self.state.handle(*events) if (task := self._carry_out(item)) is not None]
+    def _handle(self, *events: Event) -> None:
+        """Tell the state what happened and carry out what it decides."""
+        for instruction in self.state.handle(*events):
+            self._carry_out(instruction)
         self._changed.set()
         self._changed = asyncio.Event()
-        return began
 
-    def _carry_out(self, instruction: Instruction) -> asyncio.Task[Any] | None:
+    def _carry_out(self, instruction: Instruction) -> None:
         match instruction:
             case StartDeployment(deployment):
                 self._building[deployment] = instruction
@@ -400,14 +404,14 @@ class Master:
                 self._builds[deployment].cancel()
                 start = self._building.pop(deployment)
                 _log.info("deployment abandoned model=%s deployment=%s", start.entry.name, deployment)
-                return self._spawn(self._undeploy(deployment, start.devices))
+                self._remove(deployment, start.devices)
             case PromoteStandby(deployment):
                 _log.info("standby serves deployment=%s", deployment)
                 self._deployer.promote(deployment)
                 self._set_places(self._deployments[deployment].model)
             case Undeploy(deployment, devices):
                 self._deployments.pop(deployment, None)
-                return self._spawn(self._undeploy(deployment, devices))
+                self._remove(deployment, devices)
             case ForgetModel(model):
                 self._deployer.forget(model)
                 self.turnstile.admission.forget(model)
@@ -417,13 +421,13 @@ class Master:
                 if content := self._contents.pop(model, ""):
                     self.archive.models.release(content)
             case Probe(device):
-                return self._spawn(self._probe(device))
+                self._spawn(self._probe(device))
             case ScheduleSettling(device, connection, seconds):
                 self._later(seconds, DeviceSettled(device, connection))
             case ScheduleCalm(loss, seconds):
                 self._later(seconds, CalmReturned(loss))
             case ScheduleLinkCheck(link, seconds):
-                return self._spawn(self._check_link(link, seconds))
+                self._spawn(self._check_link(link, seconds))
             case ScheduleRetry(model, seconds, profile):
                 self._later(seconds, RetryDue(model, profile))
             case StartRequest(request, deployment):
@@ -434,7 +438,6 @@ class Master:
                 self.data.hold(request)
             case FailRequest(request, failure):
                 self.data.fail(request, failure)
-        return None
 
     async def _build(self, start: StartDeployment) -> None:
         name, devices = start.entry.name, ",".join(start.devices)
@@ -447,7 +450,7 @@ class Master:
         except ResumeError as error:
             _log.warning("deployment not resumed model=%s deployment=%s: %s", name, start.deployment, error)
             self._building.pop(start.deployment, None)
-            self._spawn(self._undeploy(start.deployment, start.devices))
+            self._remove(start.deployment, start.devices)
             self._handle(ResumeFailed(start.deployment))
         except Exception as error:
             if not isinstance(error, FlexPieError):
@@ -455,7 +458,7 @@ class Master:
                 error = FlexPieError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
             _log.warning("%s failed model=%s deployment=%s: %s", what, name, start.deployment, error)
             self._building.pop(start.deployment, None)
-            self._spawn(self._undeploy(start.deployment, start.devices))
+            self._remove(start.deployment, start.devices)
             self._handle(DeploymentFailed(start.deployment, Failure.of(error)))
         else:
             self._building.pop(start.deployment, None)
@@ -538,6 +541,11 @@ class Master:
         serving = record.profiles[profile].serving if record else None
         return self._deployments.get(serving.id) if serving else None
 
+    def _remove(self, deployment: DeploymentId, devices: tuple[DeviceName, ...]) -> None:
+        task = self._spawn(self._undeploy(deployment, devices))
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+
     async def _undeploy(self, deployment: DeploymentId, devices: tuple[DeviceName, ...]) -> None:
         self._deployer.forget_deployment(deployment)
         self._watch.forget(deployment)
@@ -545,7 +553,8 @@ class Master:
             try:
                 await self.links[device].undeploy(deployment)
             except FlexPieError as error:
-                _log.warning("deployment not removed device=%s deployment=%s: %s", device, deployment, error)
+                if error.code is not ErrorCode.DEVICE_UNREACHABLE:  # a worker that is gone has ended it
+                    _log.warning("deployment not removed device=%s deployment=%s: %s", device, deployment, error)
 
     async def _probe(self, device: DeviceName) -> None:
         match await self.links[device].probe():

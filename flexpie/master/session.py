@@ -171,6 +171,8 @@ class Session:
                 return reply.result()
             raise self.ended.result() if self.ended.done() else unreachable(self._device, "a call was cancelled")
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.CANCELLED:  # by a worker that ends
+                raise unreachable(self._device, "it ended the connection") from error
             raise error_from_rpc(error, described(self._device)) from error
         finally:
             reply.cancel()

@@ -35,7 +35,7 @@ def listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.Serv
     Raises ``PORT_IN_USE``, or ``INVALID_ARGUMENT`` for a host that is not this machine's.
     """
     address = own_address(host)
-    _probe(address, port)
+    check_port(address, port)
     try:
         target = _join(address, port)
         bound = server.add_insecure_port(target) if credentials is None else server.add_secure_port(target, credentials)
@@ -51,29 +51,33 @@ def own_address(host: str) -> str:
     return _LOCALHOST if host == "localhost" else host
 
 
-def _probe(address: str, port: int) -> None:
-    """Find out why an address cannot be bound, before gRPC only says that it cannot."""
+def check_port(address: str, port: int, option: str = "--port") -> None:
+    """Find out why an address cannot be bound, before others only say that it cannot; `option` is how users choose it.
+
+    Raises ``PORT_IN_USE``, or ``INVALID_ARGUMENT`` for a port that is not this process's, or a host that is not this
+    machine's.
+    """
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(address.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, target in found:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(target)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise _refused(address, port) from error
+            raise _refused(address, port, option) from error
         if error.errno == errno.EACCES:
             what = f"Port {port} needs more rights than this process has."
-            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Choose a --port above 1023.") from error
+            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, f"Choose a {option} above 1023.") from error
         what = f"Cannot listen on {address}: {error.strerror or error}."
         raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Choose a --host that is an address here.") from error
 
 
-def _refused(host: str, port: int) -> FlexPieError:
+def _refused(host: str, port: int, option: str = "--port") -> FlexPieError:
     return FlexPieError(
         ErrorCode.PORT_IN_USE,
         f"Port {port} on {host} is in use by another process.",
-        "Choose another --port, or 0 for any free one.",
+        f"Choose another {option}, or 0 for any free one.",
     )
 
 

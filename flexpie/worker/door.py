@@ -26,7 +26,7 @@ from flexpie.wire.limits import (
     PROTOCOL,
     PROTOCOL_KEY,
 )
-from flexpie.wire.serving import own_address
+from flexpie.wire.serving import check_port, own_address
 from flexpie.worker.streams import Caller, PeerServicer
 
 _KEEPALIVE_SECONDS = 5
@@ -57,16 +57,15 @@ class Door:
         """Listen on a host's port (0: any free one), and let peers know of it; with `unix_socket`, on Linux, also on a
         Unix socket for those on the same machine.
 
-        Raises ``PORT_IN_USE`` when it is taken.
+        Raises ``PORT_IN_USE`` when it is taken, ``INVALID_ARGUMENT`` when it cannot be had for another reason.
         """
         loop, address = asyncio.get_running_loop(), own_address(host).strip("[]")
+        check_port(address, port, "--peer-port")
         try:
             server = await loop.create_server(self._let_in, address, port, ssl=self._encryption)
-        except OSError as error:
+        except OSError as error:  # taken since; more often the process may open no more files
             what = f"Peers cannot be taken on port {port} of {host}: {error.strerror or error}."
-            raise FlexPieError(
-                ErrorCode.PORT_IN_USE, what, "Choose another --peer-port, or 0 for any free one."
-            ) from error
+            raise FlexPieError(ErrorCode.INVALID_ARGUMENT, what, "Choose another --peer-port, or 'off'.") from error
         self._servers.append(server)
         name = ""
         if unix_socket and sys.platform == "linux":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from flexpie.client import Client
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.worker.deployment import Limits
 from tests.daemons import Daemon, start_master, start_worker, wait_until, write_cluster_file
 from tests.integration import master_models as models
 
@@ -44,6 +46,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
     models.convolutions(tmp_path / "conv.onnx")
     with ExitStack() as stack:
         yield Site(tmp_path, stack)
+
+
+def _deployments(worker: Daemon, what: str) -> set[str]:
+    """Those that the worker's log says to be ready, or freed."""
+    return set(re.findall(rf"deployment {what} deployment=(\S+)", worker.log))
 
 
 def _assert_right(client: Client, folder: Path) -> None:
@@ -219,3 +226,26 @@ def test_a_damaged_store_is_refused_and_left_alone(site: Site) -> None:
         assert "Traceback" not in master.log
         assert f"The store {store} cannot be used: file is not a database." in master.log
     assert store.read_bytes() == b"not a database" * 100
+
+
+def test_a_master_leaves_nothing_behind_that_was_unloaded_just_before_it_ended(site: Site) -> None:
+    with site.master() as (master, client):
+        client.load(site.folder / "conv.onnx", scheme="InH")
+        client.unload("conv")
+        assert master.stop() == 0
+        assert "WARNING" not in master.log
+    for worker in site.workers.values():
+        assert _deployments(worker, "ready")
+
+    def freed() -> bool:
+        return all(_deployments(item, "freed") == _deployments(item, "ready") for item in site.workers.values())
+
+    wait_until(freed, "all is freed, long before workers give up waiting for the master", Limits().lease_seconds / 3)
+
+
+def test_workers_that_end_with_their_master_cause_no_warning(site: Site) -> None:
+    with site.master() as (master, client):
+        client.load(site.folder / "conv.onnx", scheme="InH")
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(Daemon.stop, (master, *site.workers.values())))
+        assert "not removed" not in master.log

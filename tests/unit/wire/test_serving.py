@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 import grpc
@@ -10,7 +11,7 @@ import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.wire.limits import server_options
-from flexpie.wire.serving import check_exposure, listen
+from flexpie.wire.serving import check_exposure, check_port, listen
 
 
 def listened(host: str, port: int) -> str:
@@ -44,6 +45,19 @@ def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(FlexPieError, match=r"Cannot listen on 192\.0\.2\.1") as raised:
         listened("192.0.2.1", 0)
     assert raised.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("option", ["--port", "--peer-port"])
+def test_a_port_of_the_system_is_named_with_its_option(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    class Forbidden(socket.socket):
+        def bind(self, address: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Forbidden)
+    with pytest.raises(FlexPieError, match="Port 99 needs more rights") as raised:
+        check_port("127.0.0.1", 99, option)
+    assert raised.value.code is ErrorCode.INVALID_ARGUMENT
+    assert raised.value.remedy == f"Choose a {option} above 1023."
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"])

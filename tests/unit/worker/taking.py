@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from flexpie.wire.framing import Buffer
-from flexpie.wire.lean_call import NO_DOOR
+from flexpie.wire.lean_call import NO_DOOR, LeanCall
 from flexpie.wire.outbox import Writing
 from flexpie.worker.streams import Caller
 
@@ -21,6 +21,8 @@ class Taking:
         self.messages: asyncio.Queue[bytes] = asyncio.Queue()
         self.ends: asyncio.Queue[Caller] = asyncio.Queue()
         self.refusal: Exception | None = None
+        self.calls: list[LeanCall] = []
+        """To be closed at the end."""
 
     def enter(self, caller: Caller, stream: Writing) -> int:
         self.streams.put_nowait((caller, stream))

@@ -45,6 +45,8 @@ def run(scenario: Callable[[Taking, Door], Coroutine[Any, Any, None]], **limits:
         finally:
             door.leave()
             door.close()
+            for call in taking.calls:
+                await call.close()
 
     asyncio.run(bounded())
 
@@ -53,6 +55,7 @@ async def called(taking: Taking, metadata: Any = METADATA, method: str = EXCHANG
     """A stream of ours through the door, and the frames that come back."""
     frames: list[Any] = []
     call = LeanCall("bert", method, metadata, lambda frame: frames.append((frame.request_id, frame.content)))
+    taking.calls.append(call)
     await call.open("127.0.0.1", taking.door, 2**28)
     return call, frames
 
@@ -227,11 +230,18 @@ def test_more_connections_than_allowed_are_closed() -> None:
     run(scenario, max_connections=1)
 
 
+def test_an_address_of_another_machine_is_not_a_port_in_use() -> None:
+    with pytest.raises(FlexPieError, match=r"Cannot listen on 192\.0\.2\.1") as raised:
+        asyncio.run(Door(cast("PeerServicer", Taking())).open("192.0.2.1"))
+    assert raised.value.code is ErrorCode.INVALID_ARGUMENT
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     async def scenario(taking: Taking, door: Door) -> None:
         second = Door(cast("PeerServicer", Taking()))
-        with pytest.raises(FlexPieError, match=f"port {taking.door.port} of localhost") as raised:
+        with pytest.raises(FlexPieError, match=f"Port {taking.door.port} on 127.0.0.1 is in use") as raised:
             await second.open("localhost", taking.door.port)
         assert raised.value.code is ErrorCode.PORT_IN_USE
+        assert raised.value.remedy == "Choose another --peer-port, or 0 for any free one."
 
     run(scenario)
