@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -18,10 +18,11 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.hashing import file_digest
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
+from flexpie.master.events import PlanDistrusted
 from flexpie.master.model_files import ModelFiles, content_of
 from flexpie.master.saving import Saved, cluster_text, fingerprint, saved_from_bytes, saved_to_bytes
 from flexpie.master.serving import Serving
-from flexpie.master.store import Store, StoredDeployment, StoredModel
+from flexpie.master.store import Store, StoredDeployment, StoredDistrust, StoredModel
 
 MODELS = "models"
 """Where in the state folder the models lie."""
@@ -40,6 +41,8 @@ class Recalled:
     """Hash of its files, for one that a client loaded; empty for one of the cluster file."""
     saved: tuple[Saved, ...] = ()
     """How its profiles were deployed, in their order; empty unless all of that still holds."""
+    distrusted: Mapping[int, PlanDistrusted] = field(default_factory=dict)
+    """By profile: why it is not divided any more."""
 
 
 class Archive:
@@ -88,7 +91,7 @@ class Archive:
         await self._on_thread(self._store.remove_model, name)
 
     def _recall(self, file: ClusterFile) -> list[Recalled]:
-        recalled = [Recalled(entry, "", self._saved(entry)) for entry in file.models]
+        recalled = [self._recalled(entry) for entry in file.models]
         names = {entry.name for entry in file.models}
         stored = self._store.models()
         for model in stored:
@@ -101,17 +104,26 @@ class Archive:
                 _log.error("model lost model=%s: %s is not there any more; load it again", model.name, entry.path)
                 self._store.remove_model(model.name)
             else:
-                recalled.append(Recalled(entry, model.content, self._saved(entry, model.content)))
+                recalled.append(self._recalled(entry, model.content))
         self.models.clean(model.content for model in stored)
         return recalled
 
-    def _saved(self, entry: ModelEntry, content: str = "") -> tuple[Saved, ...]:
+    def _recalled(self, entry: ModelEntry, loaded: str = "") -> Recalled:
+        """What is known of a model; `loaded` is the hash of its files if a client loaded it."""
+        try:
+            content = loaded or content_of(entry.path, self._hash_file)
+        except OSError:
+            return Recalled(entry)
+        distrusted = {
+            profile: PlanDistrusted("", found.reason, found.trusted)
+            for profile, found in self._store.distrusted(entry.name).items()
+            if found.content == content and profile < len(entry.profiles)
+        }
+        return Recalled(entry, loaded, self._saved(entry, content), distrusted)
+
+    def _saved(self, entry: ModelEntry, content: str) -> tuple[Saved, ...]:
         stored = self._store.deployments(entry.name)
         if len(stored) != len(entry.profiles):
-            return ()
-        try:
-            content = content or content_of(entry.path, self._hash_file)
-        except OSError:
             return ()
         found = []
         for profile in range(len(entry.profiles)):
@@ -145,6 +157,21 @@ class Archive:
             self._store.keep_deployment(entry.name, profile, StoredDeployment(key, saved_to_bytes(saved)))
         except (OSError, FlexPieError) as error:  # it serves all the same; a restart will plan it again
             _log.warning("deployment not remembered model=%s: %s", entry.name, error)
+
+    async def keep_distrust(self, entry: ModelEntry, profile: int, content: str, found: PlanDistrusted) -> None:
+        """Remember that a profile is not to be divided any more; `content` as for `keep_deployment`."""
+        await self._on_thread(self._keep_distrust, entry, profile, content, found)
+
+    async def trust(self, name: str) -> None:
+        """Forget that a model was not to be divided."""
+        await self._on_thread(self._store.trust, name)
+
+    def _keep_distrust(self, entry: ModelEntry, profile: int, content: str, found: PlanDistrusted) -> None:
+        try:
+            content = content or content_of(entry.path, self._hash_file)
+            self._store.keep_distrust(entry.name, profile, StoredDistrust(content, found.reason, found.trusted))
+        except (OSError, FlexPieError) as error:
+            _log.error("wrong answers not remembered, a restart divides it again model=%s: %s", entry.name, error)
 
     # ------------------------------------------------------------------------------------------ plans
 

@@ -154,6 +154,8 @@ class ModelRequested:
     """Of its profiles, where an earlier run told them."""
     resumable: tuple[Resumable, ...] = ()
     """How an earlier run served its profiles: all of them, or none."""
+    distrusted: Mapping[int, PlanDistrusted] = field(default_factory=dict)
+    """Profiles of which an earlier run found answers to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class PlanDistrusted:
     """A deployment that serves gave a wrong answer."""
 
     deployment: DeploymentId
+    """Empty for one of an earlier run of the master."""
     reason: str
     trusted: frozenset[DeviceName]
     """Devices that compute the same, each alone."""
@@ -382,6 +385,15 @@ class ForgetModel:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberDistrust:
+    """A profile is not to be divided any more, nor after a restart of the master."""
+
+    model: ModelName
+    profile: int
+    distrusted: PlanDistrusted
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Ask a worker at once whether it is there."""
 
@@ -459,6 +471,7 @@ Instruction = (
     | AbandonDeployment
     | Undeploy
     | ForgetModel
+    | RememberDistrust
     | Probe
     | ScheduleSettling
     | ScheduleCalm

@@ -58,6 +58,7 @@ from flexpie.master.events import (
     PeersReported,
     Probe,
     PromoteStandby,
+    RememberDistrust,
     Resumable,
     ResumeFailed,
     RetryDue,
@@ -278,7 +279,9 @@ class Master:
     async def unload(self, name: str) -> None:
         """Serve a model no longer, nor after a restart; requests in flight finish."""
         record = self.model(name)
-        if not record.kept:
+        if record.kept:
+            await self.archive.trust(name)
+        else:
             await self.archive.remove_model(name)
         if self.state.models.get(name) is not record:
             return  # somebody else was faster
@@ -420,6 +423,9 @@ class Master:
                 self._proofs.forget(model)
                 if content := self._contents.pop(model, ""):
                     self.archive.models.release(content)
+            case RememberDistrust(model, profile, distrusted):
+                entry, content = self.model(model).entry, self._contents.get(model, "")
+                self._spawn(self.archive.keep_distrust(entry, profile, content, distrusted))
             case Probe(device):
                 self._spawn(self._probe(device))
             case ScheduleSettling(device, connection, seconds):
@@ -481,11 +487,14 @@ class Master:
         self._deployer.saved.update({item.deployment.id: item for item in saved})
         interfaces = tuple(item.interface for item in saved)
         resumable = tuple(Resumable(item.deployment.id, item.participants, item.planned_over) for item in saved)
-        self._handle(ModelRequested(recalled.entry, not recalled.content, interfaces, resumable))
+        self._handle(ModelRequested(recalled.entry, not recalled.content, interfaces, resumable, recalled.distrusted))
 
     def _keep_deployment(self, start: StartDeployment, saved: Saved) -> asyncio.Task[None]:
-        content = self._contents.get(start.entry.name, "")
-        return self._spawn(self.archive.keep_deployment(start.entry, start.profile, content, saved))
+        name = start.entry.name
+        record = self.state.models.get(name)
+        entry = record.entry if record is not None else start.entry  # whatever it is planned as now
+        content = self._contents.get(name, "")
+        return self._spawn(self.archive.keep_deployment(entry, start.profile, content, saved))
 
     def _answered(
         self, deployment: Deployment, profile: int, inputs: Mapping[str, Array], outputs: Sequence[Array]

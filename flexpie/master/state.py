@@ -51,6 +51,7 @@ from flexpie.master.events import (
     PlanDistrusted,
     Probe,
     PromoteStandby,
+    RememberDistrust,
     ReplanWanted,
     RequestArrived,
     RequestDisturbed,
@@ -288,6 +289,7 @@ class MasterState:
         if profile is None:
             return  # it was replaced in the meantime
         profile.distrusted = event
+        self._out.append(RememberDistrust(profile.model.entry.name, profile.index, event))
         self._keeper.drop(profile)
         self._abandon(profile)
         self._end_deployments(lambda deployment: deployment.id == event.deployment, refusals.distrusted(event.reason))
@@ -605,6 +607,8 @@ def _remembered(event: ModelRequested) -> ModelRecord:
     model.interfaces = event.interfaces
     for profile, resumable in zip(model.profiles, event.resumable, strict=bool(event.resumable)):
         profile.resumable, profile.was_ready = resumable, True
+    for index, distrusted in event.distrusted.items():
+        model.profiles[index].distrusted = distrusted
     return model
 
 

@@ -39,6 +39,13 @@ CREATE TABLE deployments (
 CREATE TABLE plans (key TEXT PRIMARY KEY, text TEXT NOT NULL, used INTEGER NOT NULL);
 CREATE TABLE files (path TEXT PRIMARY KEY, nbytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL, sha256 TEXT NOT NULL);
 """
+_ADDED = """
+CREATE TABLE IF NOT EXISTS distrusted (
+    model TEXT NOT NULL, profile INTEGER NOT NULL, content TEXT NOT NULL, reason TEXT NOT NULL, trusted TEXT NOT NULL,
+    PRIMARY KEY (model, profile)
+);
+"""
+"""What a file of the same version may lack, if an earlier FlexPie wrote it."""
 _REMEDY = (
     "It was left as it is. Start the FlexPie that wrote it, give another --state-dir, or move the file away and load "
     "the models again."
@@ -80,6 +87,17 @@ class StoredDeployment:
     """Of everything that it follows from: the model's content and options, the cluster with its calibration."""
     content: bytes
     """A ``SavedDeployment`` message."""
+
+
+@dataclass(frozen=True)
+class StoredDistrust:
+    """A profile of which answers were found to be wrong: it is not divided any more."""
+
+    content: str
+    """Hash of the model's files."""
+    reason: str
+    trusted: frozenset[str]
+    """Devices that compute the same, each alone."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +175,7 @@ class Store:
         with self._transaction():
             self._db.execute("DELETE FROM models WHERE name = ?", (name,))
             self._db.execute("DELETE FROM deployments WHERE model = ?", (name,))
+            self._db.execute("DELETE FROM distrusted WHERE model = ?", (name,))
 
     # ------------------------------------------------------------------------------------ deployments
 
@@ -171,6 +190,26 @@ class Store:
         row = (model, profile, deployment.fingerprint, deployment.content)
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO deployments VALUES (?, ?, ?, ?)", row)
+
+    def distrusted(self, model: str) -> dict[int, StoredDistrust]:
+        """What was found to be wrong of a model, by profile."""
+        query = "SELECT profile, content, reason, trusted FROM distrusted WHERE model = ?"
+        with self._explained():
+            rows = self._db.execute(query, (model,)).fetchall()
+            return {profile: StoredDistrust(content, reason, frozenset(json.loads(trusted)))
+                    for profile, content, reason, trusted in rows}  # fmt: skip
+
+    def keep_distrust(self, model: str, profile: int, distrust: StoredDistrust) -> None:
+        """Remember that a profile's answers were wrong, and forget how it was deployed."""
+        row = (model, profile, distrust.content, distrust.reason, json.dumps(sorted(distrust.trusted)))
+        with self._transaction():
+            self._db.execute("DELETE FROM deployments WHERE model = ? AND profile = ?", (model, profile))
+            self._db.execute("INSERT OR REPLACE INTO distrusted VALUES (?, ?, ?, ?, ?)", row)
+
+    def trust(self, model: str) -> None:
+        """Forget that answers of a model were wrong."""
+        with self._transaction():
+            self._db.execute("DELETE FROM distrusted WHERE model = ?", (model,))
 
     # ------------------------------------------------------------------------------------------ plans
 
@@ -220,6 +259,7 @@ class Store:
             raise self._unusable(f"it has version {version}, and this FlexPie reads version {VERSION}")
         elif (finding := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise self._unusable(f"it is damaged: {finding}")
+        self._db.execute(_ADDED)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what was confirmed survives a loss of power as well
 

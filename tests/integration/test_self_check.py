@@ -30,7 +30,8 @@ def test_a_device_that_computes_wrongly_is_found_and_left_out(tmp_path: Path, wr
         odd = Daemon("tests.integration.wrong_worker", [], tmp_path / "c.log") if wrong else start_worker(tmp_path, "c")
         workers["c"] = stack.enter_context(odd)
         file = write_cluster_file(tmp_path, {name: worker.address for name, worker in workers.items()}, MORE)
-        master = stack.enter_context(start_master(tmp_path, file, "--startup-grace", "30", "--no-standby"))
+        options = ("--startup-grace", "30", "--no-standby", "--state-dir", str(tmp_path / "state"))
+        master = stack.enter_context(start_master(tmp_path, file, *options))
         client = stack.enter_context(Client(master.address, timeout=TIMEOUT))
         wait_until(lambda: client.ready("conv"), "conv is ready")
         assert client.model("conv").devices == ("a", "b", "c")
@@ -49,3 +50,11 @@ def test_a_device_that_computes_wrongly_is_found_and_left_out(tmp_path: Path, wr
         assert model.remark.startswith("not divided any more: an answer differed by")
         assert "c alone computes other results than a, b" in model.remark
         assert "SELF-CHECK FAILED model=conv" in master.log
+        master.kill()
+        master = stack.enter_context(start_master(tmp_path, file, *options))
+        again = stack.enter_context(Client(master.address, timeout=TIMEOUT))
+        wait_until(lambda: again.ready("conv"), "conv is ready after a restart")
+        found = again.model("conv")
+        assert (found.remark, found.pushed_bytes) == (model.remark, 0)
+        assert found.devices in {("a",), ("b",)}
+        np.testing.assert_allclose(_ask(again, image), expected, atol=1e-4)

@@ -29,6 +29,7 @@ from flexpie.master.events import (
     PlanDistrusted,
     PlanSummary,
     Probe,
+    RememberDistrust,
     RequestArrived,
     RequestDisturbed,
     RequestEnded,
@@ -377,6 +378,15 @@ def test_a_plan_that_gave_a_wrong_answer_is_taken_out_of_service() -> None:
     assert starts[0].remark == "not divided any more: c is wrong"
     assert StartRequest(1, "2") in story.tell(*ready("2", "a"))
     assert story.tell(PlanDistrusted("1", "late", frozenset())) == []
+
+
+def test_distrust_is_remembered_and_holds_in_the_next_run() -> None:
+    story, found = serving("a", "b"), PlanDistrusted("1", "b is wrong", frozenset({"a"}))
+    assert RememberDistrust("cat", 0, found) in story.tell(found)
+    story = Story("a", "b")
+    told = story.tell(ModelRequested(CAT, kept=True, distrusted={0: found}), DeviceConnected("a"), DeviceConnected("b"))
+    (start,) = (item for item in told if isinstance(item, StartDeployment))
+    assert (start.devices, start.entry.scheme, start.remark) == (("a",), "Single", "not divided any more: b is wrong")
 
 
 def test_a_model_that_is_loaded_again_is_trusted_again() -> None:

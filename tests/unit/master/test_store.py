@@ -10,7 +10,7 @@ import pytest
 
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.master import store as stores
-from flexpie.master.store import FILE_NAME, Run, Store, StoredDeployment, StoredModel
+from flexpie.master.store import FILE_NAME, Run, Store, StoredDeployment, StoredDistrust, StoredModel
 
 CAT = StoredModel("cat", "c0ffee", "cat.onnx", ({"x": (1, 2)}, {"x": (4, 2)}), "auto", "latency", "", 3, 4, 0.5)
 READY = StoredDeployment("f1", b"\0\1")
@@ -51,6 +51,31 @@ def test_a_model_goes_with_its_deployments(tmp_path: Path) -> None:
     store.keep_deployment("dog", 0, READY)
     store.remove_model("cat")
     assert (store.models(), store.deployments("cat"), store.deployments("dog")) == ([], {}, {0: READY})
+    store.close()
+
+
+def test_what_was_wrong_is_remembered_instead_of_its_deployment(tmp_path: Path) -> None:
+    store, wrong = Store(tmp_path), StoredDistrust("abc", "c is wrong", frozenset({"a", "b"}))
+    store.keep_deployment("cat", 0, READY)
+    store.keep_deployment("cat", 1, READY)
+    store.keep_distrust("cat", 1, wrong)
+    store = _reopened(store)
+    assert store.distrusted("cat") == {1: wrong}
+    assert store.deployments("cat") == {0: READY}
+    store.trust("cat")
+    assert store.distrusted("cat") == {}
+    store.keep_distrust("cat", 0, wrong)
+    store.remove_model("cat")
+    assert store.distrusted("cat") == {}
+    store.close()
+
+
+def test_a_store_from_before_distrust_was_remembered_gains_the_table(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+        other.execute("DROP TABLE distrusted")
+    store = Store(tmp_path)
+    assert store.distrusted("cat") == {}
     store.close()
 
 
