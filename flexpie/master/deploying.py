@@ -151,8 +151,10 @@ class Deployer:
     """Deployments of earlier runs, until they are started."""
     standbys: dict[DeploymentId, tuple[StartDeployment, Saved]] = field(default_factory=dict)
     """Standbys that are ready and do not serve; a restarted master does not go on with them."""
+    resumed: dict[DeploymentId, Saved] = field(default_factory=dict)
+    """Deployments of earlier runs that are there, until their plans were read."""
     planned: dict[DeploymentId, Planned] = field(default_factory=dict)
-    """How deployments that are there were planned; nothing is known of those of earlier runs."""
+    """How deployments that are there were planned."""
     imports: dict[ModelName, asyncio.Task[tuple[ImportedModel, ...]]] = field(default_factory=dict)
     """A model is read once for each of its profiles, however often it is planned."""
     threads: set[int] = field(default_factory=set)
@@ -188,7 +190,8 @@ class Deployer:
         ready = await self._build(deployment, programs)
         await self.prove(start, models, ready)
         interface = _interface(start.entry, start.profile, model)
-        saved = Saved(deployment, start.devices, programs, interface, summary)
+        text = self.pipeline.write_plan(model, cluster, result.plan)
+        saved = Saved(deployment, start.devices, programs, interface, summary, text)
         if start.standby:
             self.standbys[deployment.id] = start, saved
         elif not start.interim:
@@ -198,6 +201,7 @@ class Deployer:
     def forget_deployment(self, deployment: DeploymentId) -> None:
         """A deployment has ended."""
         self.saved.pop(deployment, None)
+        self.resumed.pop(deployment, None)
         self.planned.pop(deployment, None)
         self.standbys.pop(deployment, None)
 
@@ -218,11 +222,13 @@ class Deployer:
         links = _links(saved.deployment.devices, saved.programs.values())
         self.report(DeploymentPlanned(start.deployment, dataclasses.replace(saved.summary, links=links)))
         try:
-            return await self._build(saved.deployment, saved.programs)
+            deployment = await self._build(saved.deployment, saved.programs)
         except FlexPieError as error:
             if error.code is ErrorCode.DEVICE_UNREACHABLE:
                 raise
             raise ResumeError(error.message) from error
+        self.resumed[start.deployment] = saved
+        return deployment
 
     def _plan(
         self, start: StartDeployment, models: Sequence[ImportedModel], cluster: Cluster
@@ -295,12 +301,8 @@ class Deployer:
     async def _import(self, start: StartDeployment) -> tuple[ImportedModel, ...]:
         """The model under each of its profiles: what is wrong with one is told before any is deployed."""
         entry = start.entry
-        if entry.name not in self.imports:
-            self.imports[entry.name] = asyncio.create_task(self._read(entry))
-            self.imports[entry.name].add_done_callback(_notice)  # the deployment may be abandoned before it ends
         try:
-            # Shielded: when this deployment is abandoned, the next one goes on with the same import.
-            models = await self._stage(start, "import", asyncio.shield(self.imports[entry.name]))
+            models = await self._stage(start, "import", self.read(entry))
         except Exception:
             self.forget(entry.name)  # the file may be there next time
             raise
@@ -309,6 +311,14 @@ class Deployer:
         _check_batches(entry, interfaces)
         self.report(ModelImported(entry.name, interfaces))
         return models
+
+    def read(self, entry: ModelEntry) -> asyncio.Future[tuple[ImportedModel, ...]]:
+        """The model under each of its profiles, read once. Who does not wait for it any more may be cancelled: whoever
+        needs it next goes on with the same import."""
+        if entry.name not in self.imports:
+            self.imports[entry.name] = asyncio.create_task(self._read(entry))
+            self.imports[entry.name].add_done_callback(_notice)  # nobody may be left to hear how it ends
+        return asyncio.shield(self.imports[entry.name])
 
     async def _read(self, entry: ModelEntry) -> tuple[ImportedModel, ...]:
         models: list[ImportedModel] = []

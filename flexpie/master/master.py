@@ -162,10 +162,10 @@ class Master:
         """Of the devices' certificates, in seconds since 1970; 0 for a device without one."""
         self.certificate_end = expires_at(credentials)
         """Of the master's own."""
-        replanner = Replanner(
+        self._replanner = Replanner(
             self._deployer, self._memory, self.settings.least_gain, self._handle, lambda work: self._spawn(work)
         )
-        self._watch = DriftWatch(replanner, time.monotonic, lambda: bool(self._building))
+        self._watch = DriftWatch(self._replanner, time.monotonic, lambda: bool(self._building))
         self.data = DataPlane(self.links, self._handle, self._watch, (archive.run << REQUESTS_OF_A_RUN) + 1)
         members = self.state.members
         self.checks = SelfCheck(file.self_check_every, self._ask_alone, lambda: members.connected, self._handle)
@@ -473,11 +473,17 @@ class Master:
             if not start.pushed_only:
                 self._deployments[start.deployment] = deployment
             self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))
+            if start.deployment in self._deployer.resumed:
+                self._spawn(self._recall_plan(start))
             if not start.standby:
                 self._set_places(start.entry.name)
             _log.info("%s ready model=%s deployment=%s", what, name, start.deployment)
         finally:
             self._builds.pop(start.deployment, None)
+
+    async def _recall_plan(self, start: StartDeployment) -> None:
+        if (expectation := await self._replanner.recall(start)) is not None:
+            self._watch.expect(start.deployment, expectation)
 
     def _serve_again(self, recalled: Recalled) -> None:
         saved = recalled.saved

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from flexpie.core.cluster import Cluster
@@ -14,7 +15,7 @@ from flexpie.master.deploying import Deployer, Planned, usable_cluster
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
-from flexpie.master.events import DeploymentId, DeviceName, Event, ReplanWanted
+from flexpie.master.events import DeploymentId, DeviceName, Event, ReplanWanted, StartDeployment
 from flexpie.planner.planning import PlanningResult
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,31 @@ class Replanner:
         self._tell = tell
         self._spawn = spawn
         self._assessing = False
+
+    async def recall(self, start: StartDeployment) -> Expectation | None:
+        """Read the plan of a deployment that an earlier run made, so that another one can be compared with it; returns
+        what it is predicted to take, None where that cannot be told."""
+        saved = self._deployer.resumed.get(start.deployment)
+        if saved is None or not saved.plan_file:
+            return None
+        start = dataclasses.replace(start, devices=saved.planned_over)
+        try:
+            models = await self._deployer.read(start.entry)
+            result = await asyncio.to_thread(self._read_plan, start, saved.plan_file, models)
+        except FlexPieError as error:
+            what = "the plan of an earlier run is not watched"
+            _log.warning("%s model=%s deployment=%s: %s", what, start.entry.name, start.deployment, error)
+            return None
+        if self._deployer.resumed.pop(start.deployment, None) is None:
+            return None  # it has ended meanwhile
+        self._deployer.planned[start.deployment] = Planned(start, result)
+        _log.info("plan read again model=%s deployment=%s: it is watched for drift", start.entry.name, start.deployment)
+        return expectation_of(result)
+
+    def _read_plan(self, start: StartDeployment, text: str, models: Sequence[Any]) -> PlanningResult:
+        pipeline, model = self._deployer.pipeline, models[start.profile]
+        cluster = usable_cluster(self._deployer.cluster, start, self._memory)
+        return pipeline.predict_plan(model, cluster, pipeline.read_plan(text, model, cluster))
 
     def drifted(self, deployment: DeploymentId, drift: Drift) -> None:
         """See `flexpie.master.drift_watch.DriftListener`."""

@@ -42,6 +42,8 @@ class Saved:
     interface: Interface
     """Of the model under this profile."""
     summary: PlanSummary
+    plan_file: str = ""
+    """The plan as text; empty for what an earlier version saved."""
 
     @property
     def participants(self) -> frozenset[DeviceName]:
@@ -91,6 +93,7 @@ def saved_to_bytes(saved: Saved) -> bytes:
         shown_inputs=map(_tensor_to_proto, saved.interface.inputs),
         shown_outputs=map(_tensor_to_proto, saved.interface.outputs),
         plan=summary_to_proto(saved.summary),
+        plan_file=saved.plan_file,
     )
     return message.SerializeToString()
 
@@ -112,7 +115,8 @@ def saved_from_bytes(content: bytes, model: str) -> Saved | None:
         outputs=_tensors(message.outputs),
     )
     interface = Interface(_tensors(message.shown_inputs), _tensors(message.shown_outputs))
-    return Saved(deployment, tuple(message.planned_over), programs, interface, summary_from_proto(message.plan))
+    summary = summary_from_proto(message.plan)
+    return Saved(deployment, tuple(message.planned_over), programs, interface, summary, message.plan_file)
 
 
 def _master_to_proto(program: DeviceProgram) -> saved_pb2.MasterProgram:

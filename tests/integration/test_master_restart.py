@@ -72,7 +72,8 @@ def test_a_killed_master_goes_on_with_what_its_workers_have(site: Site) -> None:
         assert model.deployment_id == loaded.deployment_id
         assert model.pushed_bytes == 0
         assert (model.devices, model.segments, model.inputs) == (loaded.devices, loaded.segments, loaded.inputs)
-        assert "planned model" not in master.log.removeprefix(before)
+        wait_until(lambda: "plan read again model=conv" in master.log, "its plan is watched for drift")
+        assert f"planned model=conv deployment={model.deployment_id}" not in master.log.removeprefix(before)
         master.kill()
     assert "deployment freed" not in site.workers["a"].log, "the worker built it again"
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from flexpie.core.cluster import Cluster, Device, Link
-from flexpie.core.plan import Objective, Plan, Segment
+from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.core.plan import Objective, Plan, Segment, SegmentCost
 from flexpie.core.scheme import single
+from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deploying import Deployer, Planned
 from flexpie.master.drift import Drift
+from flexpie.master.drift_watch import Expectation
 from flexpie.master.events import Event, ReplanWanted, StartDeployment
 from flexpie.master.replanning import Replanner, expectation_of
 from tests.unit.master.story import CAT
@@ -33,11 +37,26 @@ class Pipeline:
 
     def predict_plan(self, model: Any, cluster: Cluster, plan: Plan) -> Any:
         assert plan.devices == ("a", "b")
-        return SimpleNamespace(latency_seconds=self.now, objective=Objective.LATENCY)
+        costs = (SegmentCost((0.5, 0.0), 0.1, 1), SegmentCost((0.0, 0.25), 0.1, 1))
+        return SimpleNamespace(latency_seconds=self.now, objective=Objective.LATENCY, plan=replace(plan, costs=costs),
+                               single_device=ALONE, single_device_fits=True, single_device_seconds=2.0)  # fmt: skip
+
+    def read_plan(self, text: str, model: Any, cluster: Cluster) -> Plan:
+        if text != "plan":
+            raise FlexPieError(ErrorCode.INVALID_PLAN, "This is no plan.")
+        assert [device.name for device in cluster.devices] == ["a", "b"]
+        return PLAN
 
     def plan_model(self, model: Any, cluster: Cluster, scheme: str, objective: str) -> Any:
         self.clusters.append(cluster)
         return SimpleNamespace(latency_seconds=self.best, objective=Objective.LATENCY)
+
+
+class Deployers(SimpleNamespace):
+    """Stands for a `Deployer`."""
+
+    async def read(self, entry: ModelEntry) -> Any:
+        return (object(),)
 
 
 def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[list[Event], Cluster]:
@@ -50,7 +69,7 @@ def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[lis
         imported.set_result((object(),))
         start = StartDeployment("d-1", CAT, ("a", "b"))
         result = SimpleNamespace(plan=PLAN, single_device=ALONE)
-        deployer = SimpleNamespace(
+        deployer = Deployers(
             pipeline=pipeline,
             cluster=CLUSTER,
             imports={"cat": imported},
@@ -106,3 +125,34 @@ def test_what_is_expected_of_a_plan(fits: bool) -> None:
     expectation = expectation_of(cast(Any, result))
     assert expectation.compute_seconds == {"a": 0.5, "b": 0.25}
     assert expectation.alone_seconds == (0.9 if fits else None)
+
+
+@pytest.mark.parametrize("text", ["plan", "another", ""])
+def test_a_plan_of_an_earlier_run_is_watched_like_any_other_if_it_can_be_read(text: str) -> None:
+    start = StartDeployment("d-2", CAT, ("a", "b", "c"))
+    saved = SimpleNamespace(plan_file=text, planned_over=("a", "b"))
+
+    async def run() -> tuple[Any, Any, list[Event]]:
+        told: list[Event] = []
+        tasks: list[asyncio.Task[None]] = []
+        imported = asyncio.get_running_loop().create_future()
+        imported.set_result((object(),))
+        deployer = Deployers(pipeline=Pipeline(now=1.0, best=0.5), cluster=CLUSTER, imports={"cat": imported},
+                             planned={}, resumed={"d-2": saved})  # fmt: skip
+        replanner = Replanner(
+            cast(Deployer, deployer), {}, 0.15, told.append, lambda work: tasks.append(asyncio.create_task(work))
+        )
+        expectation = await replanner.recall(start)
+        replanner.drifted("d-2", SLOW_B)
+        await asyncio.gather(*tasks)
+        deployer.resumed.clear()
+        assert await replanner.recall(start) is None, "it has ended"
+        return expectation, deployer.planned, told
+
+    expectation, planned, told = asyncio.run(run())
+    if text == "plan":
+        assert expectation == Expectation({"a": 0.5, "b": 0.25}, 2.0)
+        assert planned["d-2"].start.devices == ("a", "b")
+        assert told == [ReplanWanted("d-2")]
+    else:
+        assert (expectation, planned, told) == (None, {}, [])

@@ -37,7 +37,7 @@ def test_a_deployment_comes_back_as_it_was(data: st.DataObject) -> None:
     outputs = tuple(replace(graph.graph.tensors[name], grain=()) for name in graph.graph.outputs)
     deployment = Deployment("d-1", "cat", compiled.plan.devices, tuple(programs), compiled.master, outputs)
     shown = Interface((TensorSpec("x", (1, -1), ElementType.INT8),), (TensorSpec("y", (), ElementType.STRING, True),))
-    saved = Saved(deployment, ("device-0", "device-1"), programs, shown, SUMMARY)
+    saved = Saved(deployment, ("device-0", "device-1"), programs, shown, SUMMARY, "plan")
     assert saved_from_bytes(saved_to_bytes(saved), "cat") == saved
 
 
