@@ -32,6 +32,8 @@ CALL_SECONDS = 30.0
 MOST_GROWTH_BYTES = 48 << 20
 MOST_MORE_FILES = 24
 """Descriptors: gRPC keeps connections for a while."""
+LASTING = {"/flexpie.wire.v1.MasterService/TraceModel", "/flexpie.wire.v1.WorkerService/Trace"}
+"""Calls that are answered for as long as the caller likes."""
 _UNTYPED = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DEADLINE_EXCEEDED}
 SEED = random.randrange(2**32) if LONG else 0
 
@@ -99,7 +101,12 @@ def _ask(channel: grpc.Channel, call: Call, messages: list[bytes], metadata: tup
         elif call.request_streaming:
             raw.stream_unary(call.path)(iter(messages), timeout=CALL_SECONDS, metadata=metadata)
         elif call.response_streaming:
-            list(raw.unary_stream(call.path)(messages[0], timeout=CALL_SECONDS, metadata=metadata))
+            replies = raw.unary_stream(call.path)(messages[0], timeout=CALL_SECONDS, metadata=metadata)
+            if call.path in LASTING:
+                next(replies, None)
+                replies.cancel()
+            else:
+                list(replies)
         else:
             raw.unary_unary(call.path)(messages[0], timeout=CALL_SECONDS, metadata=metadata)
     except grpc.RpcError as error:
