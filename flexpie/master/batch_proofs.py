@@ -7,10 +7,10 @@ over it does. So a batch of random inputs is run, and each of them on its own: t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flexpie.compiler import ImportedModel
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType
 from flexpie.master.deployment import Deployment
@@ -19,6 +19,9 @@ from flexpie.master.serving import origin
 from flexpie.wire.agreement import compare
 from flexpie.wire.random_inputs import random_inputs
 from flexpie.wire.tensors import Array
+
+if TYPE_CHECKING:
+    from flexpie.compiler import ImportedModel
 
 _REMEDY = "Serve the model without batching."
 

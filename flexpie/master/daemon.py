@@ -14,14 +14,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from flexpie import pipeline
 from flexpie.master.admin import MasterServicer
 from flexpie.master.archive import Archive
 from flexpie.master.cluster_file import ClusterFile
-from flexpie.master.deploying import Pipeline
 from flexpie.master.health import HealthServicer
 from flexpie.master.master import Master, Settings
 from flexpie.master.open_inference import OpenInferenceServicer
+from flexpie.master.planning import PIPELINE, Pipeline, check_installed
 from flexpie.master.uploads import MAX_UPLOAD_BYTES
 from flexpie.security.access import AccessControl
 from flexpie.security.credentials import Credentials
@@ -86,13 +85,14 @@ def make_server(master: Master, options: DaemonOptions) -> grpc.aio.Server:
 
 
 async def serve(
-    file: ClusterFile, options: DaemonOptions, announce: Callable[[str], None], planning: Pipeline = pipeline
+    file: ClusterFile, options: DaemonOptions, announce: Callable[[str], None], planning: Pipeline = PIPELINE
 ) -> None:
     """Run the master until a signal asks it to stop.
 
     `announce` is given ``host:port`` once the server listens. SIGTERM and the first SIGINT let requests in flight
     finish; the second SIGINT ends the process at once, with exit code 130. Raises FlexPieError when it cannot listen.
     """
+    check_installed()
     bound_kept_memory()
     stop = asyncio.Event()
     _on_signals(stop)

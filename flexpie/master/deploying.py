@@ -9,14 +9,11 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-from flexpie.compiler import Blob, ImportedModel
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
-from flexpie.core.plan import Plan
 from flexpie.core.program import MASTER, DeviceProgram, Send
 from flexpie.core.routes import groups
 from flexpie.master.cluster_file import ModelEntry
@@ -35,13 +32,17 @@ from flexpie.master.events import (
     StartDeployment,
 )
 from flexpie.master.interface import Interface
+from flexpie.master.planning import Pipeline
 from flexpie.master.ports import ports_of
 from flexpie.master.saving import Saved, plan_key
 from flexpie.master.serving import check_axes, origin
-from flexpie.pipeline import Compiled
-from flexpie.planner.planning import PlanningResult
 from flexpie.wire.codec import program_to_proto
 from flexpie.wire.v1 import worker_pb2
+
+if TYPE_CHECKING:
+    from flexpie.compiler import Blob, ImportedModel
+    from flexpie.pipeline import Compiled
+    from flexpie.planner.planning import PlanningResult
 
 PULSE_SECONDS = 1.0
 """How often a stage that tells nothing else tells for how long it has been going on."""
@@ -55,41 +56,6 @@ PUSH_REPORTS = 200
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
-
-
-class Pipeline(Protocol):
-    """The pure path from a file to programs: `flexpie.pipeline`."""
-
-    def import_file(
-        self,
-        path: Path,
-        input_shapes: Mapping[str, Sequence[int]] | None = None,
-        name: str | None = None,
-        twin: ImportedModel | None = None,
-    ) -> ImportedModel:
-        """ONNX file → layer graph; `twin` is the same file with other input shapes, to share weights with."""
-
-    def plan_model(
-        self,
-        model: ImportedModel,
-        cluster: Cluster,
-        scheme: str = "auto",
-        objective: str = "latency",
-        siblings: Sequence[ImportedModel] = (),
-    ) -> PlanningResult:
-        """Layer graph and cluster → plan that leaves room for the siblings' where it can."""
-
-    def read_plan(self, text: str, model: ImportedModel, cluster: Cluster) -> Plan:
-        """Text of a plan file → plan."""
-
-    def predict_plan(self, model: ImportedModel, cluster: Cluster, plan: Plan) -> PlanningResult:
-        """Given plan → the same with what it is predicted to cost."""
-
-    def write_plan(self, model: ImportedModel, cluster: Cluster, plan: Plan) -> str:
-        """Plan → text of a plan file."""
-
-    def compile_plan(self, model: ImportedModel, plan: Plan) -> Compiled:
-        """Plan → programs."""
 
 
 class PlanBook(Protocol):

@@ -7,11 +7,10 @@ import enum
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from grpc_health.v1 import health_pb2
 
-from flexpie.compiler import Blob
 from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
@@ -21,6 +20,9 @@ from flexpie.security.credentials import Credentials
 from flexpie.wire import limits
 from flexpie.wire.codec import blob_to_proto
 from flexpie.wire.v1 import trace_pb2, worker_pb2
+
+if TYPE_CHECKING:
+    from flexpie.compiler import Blob
 
 UNDEPLOY_SECONDS = 2.0
 OFFER_SECONDS = 60.0

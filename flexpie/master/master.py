@@ -14,7 +14,6 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flexpie import pipeline
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
 from flexpie.core.strategy import SINGLE_DEVICE
@@ -27,7 +26,7 @@ from flexpie.master.batches import BatchCounts, Batches, Inputs, Outputs
 from flexpie.master.batching import Batcher
 from flexpie.master.cluster_file import ClusterFile, ModelEntry
 from flexpie.master.dataplane import DataPlane
-from flexpie.master.deploying import Deployer, Pipeline, ResumeError
+from flexpie.master.deploying import Deployer, ResumeError
 from flexpie.master.deployment import Deployment
 from flexpie.master.drift_watch import DriftWatch
 from flexpie.master.events import (
@@ -75,6 +74,7 @@ from flexpie.master.events import (
 )
 from flexpie.master.interface import choose_profile
 from flexpie.master.links import Presence, WorkerLink
+from flexpie.master.planning import PIPELINE, Pipeline
 from flexpie.master.records import ModelRecord
 from flexpie.master.replanning import Replanner, expectation_of
 from flexpie.master.saving import Saved
@@ -127,7 +127,7 @@ class Master:
         file: ClusterFile,
         archive: Archive,
         settings: Settings | None = None,
-        planning: Pipeline = pipeline,
+        planning: Pipeline = PIPELINE,
         credentials: Credentials | None = None,
     ) -> None:
         """`archive` is what earlier runs left, `planning` the way from files to programs, and `credentials` are what

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-from flexpie.compiler import ImportedModel
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.wire.open_inference_tensors import DATATYPES
+
+if TYPE_CHECKING:
+    from flexpie.compiler import ImportedModel
 
 _KINDS = {"sequence_type": "a sequence", "optional_type": "an optional", "map_type": "a map"}
 """What the fields of a TypeProto stand for."""

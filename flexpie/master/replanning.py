@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import FlexPieError
@@ -16,7 +16,9 @@ from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
 from flexpie.master.events import DeploymentId, DeviceName, Event, ReplanWanted, StartDeployment
-from flexpie.planner.planning import PlanningResult
+
+if TYPE_CHECKING:
+    from flexpie.planner.planning import PlanningResult
 
 _log = logging.getLogger(__name__)
 

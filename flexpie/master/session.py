@@ -7,13 +7,12 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from flexpie import __version__
-from flexpie.compiler import Blob
 from flexpie.core.address import host_of
 from flexpie.core.cluster import Device
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -30,6 +29,9 @@ from flexpie.wire.status import error_from_rpc
 from flexpie.wire.v1 import peer_pb2, program_pb2, worker_pb2
 from flexpie.wire.v1.worker_pb2_grpc import WorkerServiceStub
 from flexpie.wire.waiting import within
+
+if TYPE_CHECKING:
+    from flexpie.compiler import Blob
 
 HANDSHAKE_SECONDS = 5.0
 
