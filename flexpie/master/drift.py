@@ -78,10 +78,13 @@ class DriftMonitor:
         for device, seconds in sample.compute_seconds.items():
             self._compute.setdefault(device, _Series()).add(seconds)
         for pair, transit in transits(sample.messages).items():
-            if transit.way == self._transits.setdefault(pair, transit).way:  # else clocks were compared in another way
-                series = self._links.setdefault(pair, _Series(COMPARED_NOISE_SECONDS if transit.way else NOISE_SECONDS))
-                series.add(transit.seconds)
-                self._transits[pair] = transit
+            known = self._transits.get(pair)
+            if known is None or (known.way and not transit.way):  # it needs no other to be compared after all
+                self._links[pair] = _Series(COMPARED_NOISE_SECONDS if transit.way else NOISE_SECONDS)
+            elif known.way != transit.way:
+                continue  # clocks were compared in another way
+            self._transits[pair] = transit
+            self._links[pair].add(transit.seconds)
 
     def drift(self) -> Drift:
         """What is different since the plan was new, as far as samples tell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 
@@ -125,6 +126,18 @@ def _drift(slow: str, factor: float, before: float = 1.0) -> Drift:
     for _ in range(RECENT_SAMPLES):
         monitor.observe(_request(draw, slow, factor))
     return monitor.drift()
+
+
+def test_a_sample_that_lacks_messages_spoils_nothing() -> None:
+    draw, monitor = random.Random(5), DriftMonitor()
+    sample = _request(draw)
+    monitor.observe(dataclasses.replace(sample, messages=sample.messages[:-1]))  # without the answer
+    for messages in (sample.messages[1:], sample.messages[3:5]):
+        monitor.observe(dataclasses.replace(sample, messages=messages))
+    for factor in (1.0, 10.0):
+        for _ in range(BASELINE_SAMPLES):
+            monitor.observe(_request(draw, "b", factor))
+    assert set(monitor.drift().extra_seconds_per_byte) >= {frozenset(("b", other)) for other in (MASTER_NAME, "a", "c")}
 
 
 @pytest.mark.parametrize("device", ["b", "c"])
