@@ -37,6 +37,9 @@ class DriftListener(Protocol):
     def too_slow(self, deployment: DeploymentId, seconds: float, alone_seconds: float) -> None:
         """Requests take longer than the fastest device alone would, as far as can be told."""
 
+    def slower_alone(self, deployment: DeploymentId, seconds: float, divided_seconds: float) -> None:
+        """Requests take longer on one device than they did when it was given up to divide them."""
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -45,7 +48,9 @@ class Expectation:
     compute_seconds: Mapping[DeviceName, float]
     """Of each device that takes part, for a request."""
     alone_seconds: float | None
-    """Of the fastest device alone; None where the plan is just that, or the model does not fit it."""
+    """Of the fastest device alone; None where the plan is just that, or the model does not fit it, or it was tried."""
+    divided_seconds: float | None = None
+    """What requests took with the divided plan that was given up for this one; None where none was."""
 
 
 @dataclass
@@ -115,9 +120,12 @@ class DriftWatch:
         if drift:
             self._pause(watched, drift, now)
             self._listener.drifted(part.deployment_id, drift)
-        elif (alone := self._alone_seconds(watched)) is not None:
-            measured = statistics.median(watched.latencies)
-            if measured > WORTH_FACTOR * alone:
+        elif len(watched.latencies) == LATENCIES and watched.expectation is not None:
+            measured, divided = statistics.median(watched.latencies), watched.expectation.divided_seconds
+            if divided is not None and measured > divided:
+                self._pause(watched, drift, now)
+                self._listener.slower_alone(part.deployment_id, measured, divided)
+            elif (alone := self._alone_seconds(watched)) is not None and measured > WORTH_FACTOR * alone:
                 self._pause(watched, drift, now)
                 self._listener.too_slow(part.deployment_id, measured, alone)
 
@@ -136,7 +144,7 @@ class DriftWatch:
         """What the fastest device alone would take, if its prediction is wrong by as much as those of the devices that
         compute now; None if not enough is known."""
         expected = watched.expectation
-        if expected is None or expected.alone_seconds is None or len(watched.latencies) < LATENCIES:
+        if expected is None or expected.alone_seconds is None:
             return None
         ratios = []
         for device, predicted in expected.compute_seconds.items():

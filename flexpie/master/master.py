@@ -76,7 +76,7 @@ from flexpie.master.interface import choose_profile
 from flexpie.master.links import Presence, WorkerLink
 from flexpie.master.planning import PIPELINE, Pipeline
 from flexpie.master.records import ModelRecord
-from flexpie.master.replanning import Replanner, expectation_of
+from flexpie.master.replanning import Replanner
 from flexpie.master.saving import Saved
 from flexpie.master.self_check import Answer, NotComparableError, SelfCheck
 from flexpie.master.serving import batch_profiles, origin
@@ -469,7 +469,7 @@ class Master:
         else:
             self._building.pop(start.deployment, None)
             if (planned := self._deployer.planned.get(start.deployment)) is not None:
-                self._watch.expect(start.deployment, expectation_of(planned.result))
+                self._watch.expect(start.deployment, self._replanner.expectation(start, planned.result))
             if not start.pushed_only:
                 self._deployments[start.deployment] = deployment
             self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))

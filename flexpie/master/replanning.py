@@ -15,10 +15,13 @@ from flexpie.master.deploying import Deployer, Planned, usable_cluster
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
-from flexpie.master.events import DeploymentId, DeviceName, Event, ReplanWanted, StartDeployment
+from flexpie.master.events import DeploymentId, DeviceName, Event, ModelName, ReplanWanted, StartDeployment
 
 if TYPE_CHECKING:
     from flexpie.planner.planning import PlanningResult
+
+_Choice = tuple[ModelName, int, frozenset[DeviceName]]
+"""Between dividing and one device: of a model's profile, over these devices."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,17 @@ class Replanner:
         self._tell = tell
         self._spawn = spawn
         self._assessing = False
+        self._given_up: dict[_Choice, float] = {}
+        """Seconds that requests took with the divided plan for which one device was taken."""
+        self._tried: set[_Choice] = set()
+        """Where one device turned out to be slower."""
+
+    def expectation(self, start: StartDeployment, result: PlanningResult) -> Expectation:
+        """What a plan was predicted to take, and what is known of the choice between dividing and one device."""
+        expected, choice = expectation_of(result), _choice(start)
+        if choice in self._tried:
+            return dataclasses.replace(expected, alone_seconds=None)
+        return dataclasses.replace(expected, divided_seconds=self._given_up.get(choice) if start.only else None)
 
     async def recall(self, start: StartDeployment) -> Expectation | None:
         """Read the plan of a deployment that an earlier run made, so that another one can be compared with it; returns
@@ -61,7 +75,7 @@ class Replanner:
             return None  # it has ended meanwhile
         self._deployer.planned[start.deployment] = Planned(start, result)
         _log.info("plan read again model=%s deployment=%s: it is watched for drift", start.entry.name, start.deployment)
-        return expectation_of(result)
+        return self.expectation(start, result)
 
     def _read_plan(self, start: StartDeployment, text: str, models: Sequence[Any]) -> PlanningResult:
         pipeline, model = self._deployer.pipeline, models[start.profile]
@@ -87,7 +101,22 @@ class Replanner:
             f"and {device} alone takes about {alone_seconds * 1000:.3g} ms"
         )
         _log.warning("dividing does not pay model=%s deployment=%s: %s", planned.start.entry.name, deployment, remark)
+        self._given_up[_choice(planned.start)] = seconds
         self._tell(ReplanWanted(deployment, device, remark))
+
+    def slower_alone(self, deployment: DeploymentId, seconds: float, divided_seconds: float) -> None:
+        """See `flexpie.master.drift_watch.DriftListener`."""
+        planned = self._deployer.planned.get(deployment)
+        if planned is None:
+            return
+        self._tried.add(_choice(planned.start))
+        remark = (
+            f"divided again: requests took {seconds * 1000:.3g} ms on one device, "
+            f"and {divided_seconds * 1000:.3g} ms before that"
+        )
+        _log.warning("one device does not pay model=%s deployment=%s: %s",
+                     planned.start.entry.name, deployment, remark)  # fmt: skip
+        self._tell(ReplanWanted(deployment, remark=remark))
 
     async def _assess(self, deployment: DeploymentId, planned: Planned, drift: Drift) -> None:
         """Look for a better plan, and ask for it if it is worth the switch."""
@@ -131,6 +160,10 @@ def expectation_of(result: PlanningResult) -> Expectation:
     }
     divided = len(plan.participants) > 1 and result.objective is Objective.LATENCY and result.single_device_fits
     return Expectation(seconds, result.single_device_seconds if divided else None)
+
+
+def _choice(start: StartDeployment) -> _Choice:
+    return start.entry.name, start.profile, frozenset(start.devices)
 
 
 def _is_free(planned: Planned) -> bool:

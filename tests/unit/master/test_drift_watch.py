@@ -57,6 +57,7 @@ class Scene:
         self.busy = False
         self.drifts: list[Drift] = []
         self.slow: list[tuple[float, float]] = []
+        self.alone: list[tuple[float, float]] = []
         self.watch = DriftWatch(self, lambda: self.now, lambda: self.busy)
         self.runs = 0
 
@@ -65,6 +66,9 @@ class Scene:
 
     def too_slow(self, deployment: str, seconds: float, alone_seconds: float) -> None:
         self.slow.append((seconds, alone_seconds))
+
+    def slower_alone(self, deployment: str, seconds: float, divided_seconds: float) -> None:
+        self.alone.append((seconds, divided_seconds))
 
     def request(self, compute: float = 0.02, seconds: float = 0.1, *, alone: bool = True) -> None:
         """A sampled request that both devices and the master tell of."""
@@ -143,3 +147,23 @@ def test_what_comes_after_the_end_of_a_deployment_is_dropped() -> None:
     for device in "ab":
         scene.watch.tell(device, _part(1))
     assert not scene.watch._watched
+
+
+def test_one_device_that_is_slower_than_dividing_was_is_told() -> None:
+    scene = Scene()
+    scene.watch.expect("d-1", Expectation({"a": 0.02, "b": 0.02}, None, divided_seconds=0.08))
+    for _ in range(LATENCIES - 1):
+        scene.request(seconds=0.1)
+    assert scene.alone == []
+    scene.request(seconds=0.1)
+    scene.request(seconds=0.1)
+    assert scene.alone == [(0.1, 0.08)]
+    assert scene.slow == []
+
+
+def test_one_device_that_is_faster_than_dividing_was_is_kept() -> None:
+    scene = Scene()
+    scene.watch.expect("d-1", Expectation({"a": 0.02, "b": 0.02}, None, divided_seconds=0.12))
+    for _ in range(2 * LATENCIES):
+        scene.request(seconds=0.1)
+    assert scene.alone == scene.slow == []

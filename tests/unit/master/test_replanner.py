@@ -156,3 +156,27 @@ def test_a_plan_of_an_earlier_run_is_watched_like_any_other_if_it_can_be_read(te
         assert told == [ReplanWanted("d-2")]
     else:
         assert (expectation, planned, told) == (None, {}, [])
+
+
+def test_what_turned_out_to_be_slower_alone_is_divided_again_and_for_good() -> None:
+    divided = StartDeployment("d-1", CAT, ("a", "b"))
+    alone = replace(divided, deployment="d-2", only="b")
+    expected: list[Expectation] = []
+
+    def scenario(replanner: Replanner) -> None:
+        planned = cast(Any, replanner)._deployer.planned
+        result = cast(Any, Pipeline(1.0, 1.0).predict_plan(None, CLUSTER, PLAN))
+        expected.append(replanner.expectation(divided, result))
+        replanner.too_slow("d-1", 0.25, 0.1)
+        expected.append(replanner.expectation(alone, result))
+        planned["d-2"] = Planned(alone, result)
+        replanner.slower_alone("d-2", 0.3, 0.25)
+        expected.append(replanner.expectation(divided, result))
+        expected.append(replanner.expectation(replace(divided, devices=("a", "b", "c")), result))
+
+    told, _ = _run(Pipeline(1.0, 1.0), scenario)
+    assert told[-1] == ReplanWanted(
+        "d-2", remark="divided again: requests took 300 ms on one device, and 250 ms before that"
+    )
+    found = [(item.alone_seconds, item.divided_seconds) for item in expected]
+    assert found == [(2.0, None), (2.0, 0.25), (None, None), (2.0, None)]
