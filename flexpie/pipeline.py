@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexpie.compiler import Blob, ImportedModel, emit, import_model, lower, share_weights
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.plan import Plan
 from flexpie.core.program import DeviceProgram
@@ -50,12 +51,13 @@ def plan_model(
     scheme: str = "auto",
     objective: str = "latency",
     siblings: Sequence[ImportedModel] = (),
+    boundary: Boundary = Boundary.FLOAT32,
 ) -> PlanningResult:
     """Layer graph and cluster → plan; where devices have memory limits, one that leaves room for the plans of
-    `siblings`, if there is one."""
+    `siblings`, if there is one. All of them have the same `boundary`."""
     with _rare_garbage_collection():
-        graphs = [sibling.graph for sibling in siblings]
-        return plan_with_room(model.graph, graphs, cluster, scheme=scheme, objective=objective)
+        graph, *graphs = (item.graph.with_boundary(boundary) for item in (model, *siblings))
+        return plan_with_room(graph, graphs, cluster, scheme=scheme, objective=objective)
 
 
 def read_plan(text: str, model: ImportedModel, cluster: Cluster) -> Plan:
@@ -70,13 +72,14 @@ def write_plan(model: ImportedModel, cluster: Cluster, plan: Plan) -> str:
 
 def predict_plan(model: ImportedModel, cluster: Cluster, plan: Plan) -> PlanningResult:
     """Given plan → the same with what it is predicted to cost."""
-    return plan_given(model.graph, cluster, plan)
+    return plan_given(model.graph.with_boundary(plan.boundary), cluster, plan)
 
 
 def compare_plan(model: ImportedModel, cluster: Cluster, plan: Plan, others: Sequence[Plan] = ()) -> Comparison:
     """Plan → what else could have been done; see `flexpie.planner.comparison.compare`."""
     with _rare_garbage_collection():
-        return compare(model.graph, cluster, plan, default_cost_model(cluster), others)
+        graph = model.graph.with_boundary(plan.boundary)
+        return compare(graph, cluster, plan, default_cost_model(cluster), others)
 
 
 def simulate_plan(
@@ -92,7 +95,7 @@ def simulate_plan(
     """Plan → what the cluster would do with requests; see `flexpie.planner.simulation.simulate`."""
     cost_model = default_cost_model(cluster)
     return simulate(
-        model.graph,
+        model.graph.with_boundary(plan.boundary),
         cluster,
         plan.segments,
         cost_model,

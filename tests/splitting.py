@@ -61,4 +61,4 @@ def split_against_unsplit(model: onnx.ModelProto, imported_model: ImportedModel,
     if expected is None:
         return None
     with np.errstate(all="ignore"):
-        return compare(expected, run_split(imported_model, plan, feeds)[0])
+        return compare(expected, run_split(imported_model, plan, feeds)[0], plan.boundary)

@@ -13,6 +13,7 @@ from flexpie.compiler.blobs import Blob, array_bytes, blob_of
 from flexpie.compiler.imported import ImportedModel
 from flexpie.compiler.layers import ONNX_TYPES, tensor_value_info
 from flexpie.compiler.lower import Lowered
+from flexpie.compiler.narrowing import narrowed, widened
 from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.compiler.weights import weight_values
 from flexpie.core.footprint import OperatorPart
@@ -20,6 +21,7 @@ from flexpie.core.graph import AttributeValue
 from flexpie.core.program import BlobRef, DeviceProgram, SubgraphRef
 from flexpie.core.region import Region
 from flexpie.core.rules import bind, rule_for
+from flexpie.core.tensor import ElementType
 
 INLINE_BYTES = 1024
 """Weights up to this size travel inside the subgraph; larger ones are blobs of their own, shared by content."""
@@ -81,7 +83,12 @@ class _SubgraphWriter:
 
     def write(self) -> onnx.ModelProto:
         for name, region in self._spec.inputs:
-            self.proto.input.append(self._declare(name, region))
+            twin = self._spec.narrow.get(name)
+            if twin is None:
+                self.proto.input.append(self._declare(name, region))
+            else:
+                self.proto.input.append(tensor_value_info(twin, ElementType.FLOAT16, region.shape))
+                self.proto.node.append(widened(twin, name))
         for part in self._spec.parts:
             self._write_part(part)
         for name, region in self._spec.outputs:
@@ -89,6 +96,9 @@ class _SubgraphWriter:
             output = self._declare(name, region)
             output.name = self._apart(name)
             self.proto.output.append(output)
+        for name, region in self._spec.narrow_outputs:
+            assert self._regions[name] == region
+            self._narrow(name, self._spec.narrow[name], region)
         model = onnx.ModelProto(ir_version=max(self._model.ir_version, 4), graph=self.proto)
         model.producer_name = "flexpie"
         model.opset_import.extend(
@@ -106,6 +116,13 @@ class _SubgraphWriter:
             info.type.CopyFrom(self._model.types[name])
             _forget_shape(info.type)
         return info
+
+    def _narrow(self, name: str, twin: str, region: Region) -> None:
+        """Let a tensor leave as float16."""
+        nodes, constants = narrowed(name, twin, self._model.opset_imports.get("", 13), self._own_name)
+        self.proto.node.extend(nodes)
+        self.proto.initializer.extend(constants)
+        self.proto.output.append(tensor_value_info(twin, ElementType.FLOAT16, region.shape))
 
     def _apart(self, name: str) -> str:
         """The name under which a tensor leaves the subgraph: its own, or that of a copy.

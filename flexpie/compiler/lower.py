@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from flexpie.core.messages import in_receiving_order, message_rounds
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.region import Region
+from flexpie.core.tensor import ElementType, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,14 @@ class _Lowering:
     """See `Plan`."""
     builders: dict[int, ProgramBuilder]
     """By device; `MASTER` too."""
+    narrow: Mapping[str, str]
+    """Tensors that are float16 between devices, and what they are called there."""
     owners: dict[str, Mapping[int, Region]] = field(default_factory=dict)
     """Who owns which region of each live tensor."""
     exchanges: int = 0
     """Rounds of messages so far."""
+    exchanged: set[str] = field(default_factory=set)
+    """Tensors that some device has from another."""
 
     def feed_inputs(self) -> None:
         master = self.builders[MASTER]
@@ -53,6 +59,7 @@ class _Lowering:
         for device, tensor, region in needs:
             held = self.builders[device].held_regions(tensor)
             copies += copies_for(tensor, device, region, held, self.owners[tensor])
+        self.exchanged.update(copy.tensor for copy in copies if MASTER not in (copy.source, copy.destination))
         devices = len(self.builders) - 1
         for number, messages in enumerate(message_rounds(copies, self.relayed, devices)):
             sent = [self.builders[item.source].send(self.exchanges, item, relayed=number > 0) for item in messages]
@@ -63,7 +70,7 @@ class _Lowering:
     def run_segment(self, index: int, segment: Segment) -> None:
         footprints = segment_footprints(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
         self.exchange(
-            (device, tensor, region)
+            (device, self.narrow.get(tensor, tensor), region)
             for device, footprint in enumerate(footprints)
             for tensor, region in sorted(footprint.wanted.items())
         )
@@ -73,12 +80,15 @@ class _Lowering:
                 self._run(f"segment{index}", device, footprint, outputs)
         owned = owned_at_end(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
         for tensor, regions in owned.items():
-            self.owners[tensor] = {d: region for d, region in enumerate(regions) if region is not None}
+            owners = {d: region for d, region in enumerate(regions) if region is not None}
+            self.owners[tensor] = self.owners[self.narrow.get(tensor, tensor)] = owners
 
     def _run(self, name: str, device: int, footprint: Footprint, outputs: tuple[str, ...]) -> None:
         inputs = tuple(sorted(footprint.wanted.items()))
-        results = tuple((tensor, footprint.held[tensor]) for tensor in outputs if tensor in footprint.held)
-        spec = SubgraphSpec(name, tuple(reversed(footprint.parts)), inputs, results)
+        results = [(tensor, footprint.held[tensor]) for tensor in outputs if tensor in footprint.held]
+        exact = tuple(item for item in results if item[0] not in self.narrow or item[0] in self.graph.outputs)
+        rounded = tuple(item for item in results if item[0] in self.narrow and self.graph.readers.get(item[0]))
+        spec = SubgraphSpec(name, tuple(reversed(footprint.parts)), inputs, exact, self.narrow, rounded)
         self.builders[device].run(spec)
 
     def gather_outputs(self) -> None:
@@ -101,16 +111,36 @@ def lower(graph: LayerGraph, plan: Plan) -> Lowered:
 
     The plan's segments must follow one another and cover all layers.
     """
-    devices = range(len(plan.devices))
-    lowering = _Lowering(graph, plan.relayed, {device: ProgramBuilder(graph, device) for device in (MASTER, *devices)})
-    lowering.feed_inputs()
-    for index, segment in enumerate(single_draws(graph, plan)):
-        lowering.run_segment(index, segment)
-    lowering.gather_outputs()
-    lowering.start_silent_devices()
-    builders = lowering.builders
+    lowering = _lowered(graph, plan, {})
+    if narrow := _narrow_names(graph.with_boundary(plan.boundary), lowering.exchanged):
+        lowering = _lowered(graph, plan, narrow)
+    builders, devices = lowering.builders, range(len(plan.devices))
     return Lowered(
         master=builders[MASTER].finish(),
         programs=tuple(builders[device].finish() if builders[device].steps else None for device in devices),
         subgraphs=tuple(tuple(builders[device].subgraphs) for device in devices),
     )
+
+
+def _lowered(graph: LayerGraph, plan: Plan, narrow: Mapping[str, str]) -> _Lowering:
+    twins = {twin: TensorSpec(twin, graph.tensors[name].shape, ElementType.FLOAT16) for name, twin in narrow.items()}
+    tensors = ChainMap(twins, dict(graph.tensors)) if twins else graph.tensors
+    ends = (MASTER, *range(len(plan.devices)))
+    lowering = _Lowering(graph, plan.relayed, {end: ProgramBuilder(tensors, end) for end in ends}, narrow)
+    lowering.feed_inputs()
+    for index, segment in enumerate(single_draws(graph, plan)):
+        lowering.run_segment(index, segment)
+    lowering.gather_outputs()
+    lowering.start_silent_devices()
+    return lowering
+
+
+def _narrow_names(graph: LayerGraph, exchanged: Iterable[str]) -> dict[str, str]:
+    """The exchanged tensors that are to be float16 between devices, each with a name that no tensor has."""
+    names = {}
+    for name in sorted(exchanged):
+        if graph.boundary.narrows(graph.tensors[name]):
+            names[name] = f"{name}/float16"
+            while names[name] in graph.tensors:
+                names[name] += "'"
+    return names

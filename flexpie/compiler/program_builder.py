@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.exchange import subtract_from_all
-from flexpie.core.graph import LayerGraph
 from flexpie.core.messages import Box, Message
 from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Send, Step, Value
 from flexpie.core.region import Region
+from flexpie.core.tensor import TensorSpec
 
 
 class ProgramBuilder:
     """The program of one device (or of the master) while it is being written."""
 
-    def __init__(self, graph: LayerGraph, device: int) -> None:
+    def __init__(self, tensors: Mapping[str, TensorSpec], device: int) -> None:
+        """`tensors` are all that the device may hold, by name."""
         self.device = device
         self.values: list[Value] = []
         self.steps: list[Step] = []
         self.subgraphs: list[SubgraphSpec] = []
         self.outputs: list[int] = []
-        self._graph = graph
+        self._tensors = tensors
         self._held: dict[str, list[int]] = {}
         """Values by tensor: what the device computes with, or owns."""
         self._received: dict[str, list[int]] = {}
@@ -68,8 +69,9 @@ class ProgramBuilder:
 
     def run(self, spec: SubgraphSpec) -> None:
         """Run a subgraph on assembled inputs."""
-        inputs = tuple(self.value_of(tensor, region) for tensor, region in spec.inputs)
-        outputs = tuple(self._new_value(tensor, region) for tensor, region in spec.outputs)
+        inputs = tuple(self.value_of(spec.narrow.get(tensor, tensor), region) for tensor, region in spec.inputs)
+        narrow = ((spec.narrow[tensor], region) for tensor, region in spec.narrow_outputs)
+        outputs = tuple(self._new_value(tensor, region) for tensor, region in (*spec.outputs, *narrow))
         self.steps.append(Run(len(self.subgraphs), inputs, outputs))
         self.subgraphs.append(spec)
 
@@ -90,7 +92,7 @@ class ProgramBuilder:
         return DeviceProgram(self.device, tuple(self.values), self._with_releases(), tuple(self.outputs))
 
     def _new_value(self, tensor: str, region: Region, held: bool = True) -> int:
-        spec = self._graph.tensors[tensor]
+        spec = self._tensors[tensor]
         self.values.append(Value(tensor, region, spec.dtype, spec.opaque))
         if held:
             self._held.setdefault(tensor, []).append(len(self.values) - 1)

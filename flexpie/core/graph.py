@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.tensor import TensorSpec
 
 AttributeValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
@@ -82,10 +83,27 @@ class LayerGraph:
     """Known values of small floating-point weights."""
     digest: str = ""
     """SHA-256 (hex) of the model file it came from; plans name it."""
+    boundary: Boundary = Boundary.FLOAT32
+    """What its float32 tensors are to be between devices. Not a property of the model: whoever plans for it says so
+    (`with_boundary`), and it is not in the signature."""
     bound: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     """By operator name: what `flexpie.core.rules.bind` made of it."""
     found: dict[Any, dict[str, Any]] = field(default_factory=dict, init=False, compare=False, repr=False)
     """By what makes operators look the same: what has been found out about them."""
+
+    def with_boundary(self, boundary: Boundary) -> LayerGraph:
+        """The same graph, with all that was found out about it, to be planned with such boundaries."""
+        if boundary is self.boundary:
+            return self
+        graph = replace(self, boundary=boundary)
+        object.__setattr__(graph, "bound", self.bound)
+        object.__setattr__(graph, "found", self.found)
+        return graph
+
+    def sent_itemsize(self, tensor: str, *, between_devices: bool) -> int:
+        """Bytes of an element of a tensor in a message between two devices, or from or to the master."""
+        spec = self.tensors[tensor]
+        return self.boundary.itemsize(spec) if between_devices else spec.itemsize
 
     def operators(self) -> Iterator[Operator]:
         """Every operator, in running order."""

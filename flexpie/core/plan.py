@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.scheme import Scheme, single
 
 
@@ -65,6 +66,8 @@ class Plan:
     relayed: tuple[tuple[int, ...], ...] = ()
     """The ways through the cluster's network with devices between: the indices of all devices that a message passes,
     in order. On every other way there is nobody between (`flexpie.core.routes`)."""
+    boundary: Boundary = Boundary.FLOAT32
+    """What float32 tensors are between devices."""
 
     @property
     def participants(self) -> tuple[int, ...]:
@@ -83,4 +86,4 @@ class Plan:
             only = segment.scheme.device
             scheme = segment.scheme if only is None else single(devices.index(self.devices[only]))
             segments.append(replace(segment, scheme=scheme, shares=shares))
-        return Plan(self.graph_digest, tuple(devices), tuple(segments))
+        return Plan(self.graph_digest, tuple(devices), tuple(segments), boundary=self.boundary)

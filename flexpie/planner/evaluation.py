@@ -75,7 +75,8 @@ def _plan(
     ]
     total = sum(cost.exchange_seconds + max(cost.compute_seconds) for cost in costs) + gather
     names = tuple(device.name for device in cluster.devices)
-    return Plan(graph.signature, names, tuple(segments), tuple(costs), gather, total, relayed_ways(cluster))
+    relayed = relayed_ways(cluster)
+    return Plan(graph.signature, names, tuple(segments), tuple(costs), gather, total, relayed, graph.boundary)
 
 
 def _compute_seconds(model: CostModel, works: Sequence[Sequence[Sequence[LayerWork]]]) -> list[list[float]]:

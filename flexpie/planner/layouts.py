@@ -55,12 +55,14 @@ class HoldingNumbers:
 
 @dataclass
 class TensorKind:
-    """All layouts and holdings of the tensors with one shape and element size, each with a number."""
+    """All layouts and holdings of the tensors with one shape and element sizes, each with a number."""
 
     shape: Shape
     itemsize: int
     ends: int
     """Length of a layout: devices and master."""
+    sent_itemsize: int
+    """Bytes of an element in messages between devices; in those from and to the master it is `itemsize`."""
     holdings: list[HoldingNumbers] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -317,6 +319,9 @@ class TensorKind:
                     common = functools.reduce(_intersect, subset, asked)
                     total[..., rows] -= (-1) ** (count + 1) * _overlap(some, common)
         total *= self.itemsize * volume
+        if self.sent_itemsize != self.itemsize:
+            devices = np.nonzero(ends < self.ends - 1)[0]
+            total[np.ix_(devices, devices)] *= self.sent_itemsize / self.itemsize
         diagonal = np.arange(len(ends))
         total[diagonal, diagonal] = 0.0
         if len(ends) < self.ends:

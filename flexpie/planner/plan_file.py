@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flexpie.core.boundary import BOUNDARIES, Boundary
 from flexpie.core.cluster import Cluster, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
@@ -22,7 +23,8 @@ from flexpie.core.routes import relayed_ways
 from flexpie.core.scheme import Scheme, SchemeKind
 
 FORMAT = "flexpie-plan"
-VERSION = 1
+VERSIONS = (1, 2)
+"""That are read. One of version 1 has no `boundary`, and is what it was; what is written has the last one."""
 MOST_MISTAKES = 8
 """That are told at once."""
 
@@ -54,9 +56,10 @@ class _Segment(_Table):
 
 class _PlanFile(_Table):
     format: Literal["flexpie-plan"]
-    version: Literal[1]
+    version: Literal[1, 2]
     model: _Model
     cluster: _Cluster
+    boundary: str = Boundary.FLOAT32.value
     segments: list[_Segment]
 
 
@@ -65,9 +68,10 @@ def plan_to_json(graph: LayerGraph, cluster: Cluster, plan: Plan) -> str:
     names = [device.name for device in cluster.devices]
     content = _PlanFile(
         format="flexpie-plan",
-        version=1,
+        version=2,
         model=_model_of(graph),
         cluster=_cluster_of(cluster),
+        boundary=plan.boundary.value,
         segments=[
             _Segment(
                 layers=[layer.name for layer in graph.layers[segment.first : segment.stop]],
@@ -90,7 +94,11 @@ def plan_from_json(text: str, graph: LayerGraph, cluster: Cluster) -> Plan:
     _check_model(content.model, graph)
     _check_cluster(content.cluster, cluster)
     names = [device.name for device in cluster.devices]
-    mistakes = [*_wrong_layers(content.segments, graph), *_wrong_divisions(content.segments, names)]
+    mistakes = [
+        *_wrong_boundary(content),
+        *_wrong_layers(content.segments, graph),
+        *_wrong_divisions(content.segments, names),
+    ]
     if mistakes:
         more = len(mistakes) - MOST_MISTAKES
         _refuse("\n".join(mistakes[:MOST_MISTAKES]) + (f"\nand {more} more mistakes" if more > 0 else ""))
@@ -99,7 +107,8 @@ def plan_from_json(text: str, graph: LayerGraph, cluster: Cluster) -> Plan:
         stop = first + len(item.layers)
         segments.append(Segment(first, stop, _scheme(item, names), tuple(item.shares.get(name, 0.0) for name in names)))
         first = stop
-    return Plan(graph.signature, tuple(names), tuple(segments), relayed=relayed_ways(cluster))
+    relayed, boundary = relayed_ways(cluster), Boundary(content.boundary)
+    return Plan(graph.signature, tuple(names), tuple(segments), relayed=relayed, boundary=boundary)
 
 
 def cluster_signature(cluster: Cluster) -> str:
@@ -130,8 +139,9 @@ def _parsed(text: str) -> _PlanFile:
         _refuse(f"line {error.lineno}, column {error.colno}: expected JSON: {error.msg}")
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         _refuse(f'expected "format": "{FORMAT}" at the top')
-    if value.get("version") != VERSION:
-        _refuse(f"it has version {value.get('version')!r}; this FlexPie reads version {VERSION}")
+    if value.get("version") not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        _refuse(f"it has version {value.get('version')!r}; this FlexPie reads versions {known}")
     try:
         return _PlanFile.model_validate(value)
     except ValidationError as error:
@@ -196,6 +206,15 @@ def _check_cluster(wanted: _Cluster, cluster: Cluster) -> None:
 
 
 # ------------------------------------------------------------------------------------------ segments
+
+
+def _wrong_boundary(content: _PlanFile) -> Iterator[str]:
+    """A boundary that is none, or that the file's version does not have."""
+    if content.version == 1 and "boundary" in content.model_fields_set:
+        yield "boundary: a file of version 1 has none; write version 2"
+    elif content.boundary not in BOUNDARIES:
+        choices = f"{', '.join(BOUNDARIES)}{_suggestion(content.boundary, BOUNDARIES)}"
+        yield f"boundary: expected one of {choices}, found {content.boundary!r}"
 
 
 def _wrong_layers(segments: Sequence[_Segment], graph: LayerGraph) -> Iterator[str]:

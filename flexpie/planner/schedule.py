@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from flexpie.core.cluster import Cluster
 from flexpie.core.exchange import Copy
 from flexpie.core.graph import LayerGraph
-from flexpie.core.messages import Box, in_receiving_order, message_rounds
+from flexpie.core.messages import Message as Travelling
+from flexpie.core.messages import in_receiving_order, message_rounds
 from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
 from flexpie.core.routes import relayed_ways
@@ -139,9 +140,9 @@ class _Writer:
     def exchange(self, copies: Sequence[Copy]) -> None:
         for messages in message_rounds(copies, self._relayed, len(self.steps)):
             for item in messages:
-                self._append(item.source, Sending(self._exchanges, item.destination, self._nbytes(item.boxes)))
+                self._append(item.source, Sending(self._exchanges, item.destination, self._nbytes(item)))
             for item in in_receiving_order(messages, len(self.steps)):
-                self._append(item.destination, Receiving(self._exchanges, item.source, self._nbytes(item.boxes)))
+                self._append(item.destination, Receiving(self._exchanges, item.source, self._nbytes(item)))
             self._exchanges += 1
 
     def start_silent_devices(self) -> None:
@@ -158,5 +159,9 @@ class _Writer:
         else:
             self.steps[end].append(step)
 
-    def _nbytes(self, boxes: Sequence[Box]) -> int:
-        return sum(region.size * self._graph.tensors[name].itemsize for name, region in boxes)
+    def _nbytes(self, message: Travelling) -> int:
+        between = MASTER not in (message.source, message.destination)
+        sizes = (
+            region.size * self._graph.sent_itemsize(name, between_devices=between) for name, region in message.boxes
+        )
+        return sum(sizes)

@@ -215,7 +215,7 @@ class _Pipeline:
         """The exchange in front of a stage, and its computing."""
         holders = dict(zip(self.live[first], key[1], strict=True))
         needs = self.stretches.needs(first, stop)
-        copies = tuple((holders.get(name, self.devices), device, self._nbytes(name, region))
+        copies = tuple((holders.get(name, self.devices), device, self._nbytes(name, region, name in holders))
                        for name, region in needs.items())  # fmt: skip
         return self._exchange_seconds(copies) + float(self.stretches.seconds[first, stop, device])
 
@@ -240,8 +240,8 @@ class _Pipeline:
             self._exchanges[copies] = float(self.model.exchange_seconds(nbytes))
         return self._exchanges[copies]
 
-    def _nbytes(self, name: str, region: Region) -> int:
-        return region.size * self.graph.tensors[name].itemsize
+    def _nbytes(self, name: str, region: Region, between_devices: bool) -> int:
+        return region.size * self.graph.sent_itemsize(name, between_devices=between_devices)
 
     def _stages(self, key: _Key) -> list[tuple[int, int, int]]:
         found, stop = [], self.layers

@@ -43,7 +43,7 @@ class LayerSteps:
 
     def __init__(self, graph: LayerGraph, devices: int) -> None:
         self.graph, self.devices = graph, devices
-        self.kinds: dict[tuple[tuple[int, ...], int], TensorKind] = {}
+        self.kinds: dict[object, TensorKind] = {}
         self.works: list[LayerWork] = []
         self._kind_of = {name: self._make_kind(name) for name in (*graph.inputs, *graph.producer)}
         self.activations = [
@@ -72,8 +72,9 @@ class LayerSteps:
 
     def _make_kind(self, name: str) -> TensorKind:
         spec = self.graph.tensors[name]
-        key = (spec.shape, spec.itemsize)
-        return self.kinds.setdefault(key, TensorKind(*key, ends=self.devices + 1))
+        key = (spec.shape, spec.itemsize, self.graph.boundary.itemsize(spec))
+        shape, itemsize, sent = key
+        return self.kinds.setdefault(key, TensorKind(shape, itemsize, self.devices + 1, sent))
 
     def kind(self, tensor: str) -> TensorKind:
         """The kind of an activation."""

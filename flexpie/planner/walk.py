@@ -88,7 +88,8 @@ class Walk:
     def _bytes(self, copies: Sequence[Copy]) -> Array:
         nbytes = np.zeros((self.devices + 1, self.devices + 1))
         for copy in copies:
-            size = copy.region.size * self.graph.tensors[copy.tensor].itemsize
+            between_devices = MASTER not in (copy.source, copy.destination)
+            size = copy.region.size * self.graph.sent_itemsize(copy.tensor, between_devices=between_devices)
             nbytes[copy.source, copy.destination] += size  # MASTER is -1: the last row
         return nbytes
 

@@ -29,7 +29,7 @@ def layouts(draw: st.DrawFn, devices: int) -> Layout:
 @given(st.data())
 def test_bytes_on_arrays_are_those_of_the_region_calculus(data: st.DataObject) -> None:
     devices = data.draw(st.integers(1, 4))
-    kind = TensorKind(SHAPE, 4, devices + 1)
+    kind = TensorKind(SHAPE, 4, devices + 1, 4)
     shares = data.draw(st.lists(st.sampled_from((0.5, 1.0, 2.0)), min_size=devices, max_size=devices))
     owned = (*owned_regions(data.draw(st.sampled_from(SPLITTING)), SHAPE, shares), None)
     held = [
@@ -51,7 +51,7 @@ def test_bytes_on_arrays_are_those_of_the_region_calculus(data: st.DataObject) -
 
 
 def test_neighbours_exchange_halos() -> None:
-    kind = TensorKind((1, 1, 8, 10), 4, 3)
+    kind = TensorKind((1, 1, 8, 10), 4, 3, 4)
     rows = kind.layout((Region.of((0, 1), (0, 1), (0, 4), (0, 10)), Region.of((0, 1), (0, 1), (4, 8), (0, 10)), None))
     halos = kind.layout((Region.of((0, 1), (0, 1), (0, 5), (0, 10)), Region.of((0, 1), (0, 1), (3, 8), (0, 10)), None))
     nbytes = kind.nbytes(np.array([kind.holding(rows, (rows,))]), np.array([halos]))
@@ -59,7 +59,7 @@ def test_neighbours_exchange_halos() -> None:
 
 
 def test_what_was_received_is_not_sent_again() -> None:
-    kind = TensorKind(SHAPE, 4, 3)
+    kind = TensorKind(SHAPE, 4, 3, 4)
     owned = kind.layout((*owned_regions(IN_H, SHAPE, (1, 1)), None))
     everywhere = kind.layout((*owned_regions(REPLICATED, SHAPE, (1, 1)), None))
     before = kind.holding(owned, (owned,))
@@ -71,14 +71,14 @@ def test_what_was_received_is_not_sent_again() -> None:
 
 
 def test_a_scalar_travels() -> None:
-    kind = TensorKind((), 8, 3)
+    kind = TensorKind((), 8, 3, 8)
     here = kind.layout((Region(), None, None))
     there = kind.layout((None, Region(), None))
     assert kind.nbytes(np.array([kind.holding(here, (here,))]), np.array([there]))[0, 0, 1] == 8
 
 
 def test_hulls_go_end_by_end() -> None:
-    kind = TensorKind(SHAPE, 4, 3)
+    kind = TensorKind(SHAPE, 4, 3, 4)
     rows = kind.layout((*owned_regions(IN_H, SHAPE, (1, 1)), None))
     channels = kind.layout((*owned_regions(OUT_C, SHAPE, (1, 1)), None))
     everywhere = kind.layout((*owned_regions(REPLICATED, SHAPE, (1, 1)), None))
@@ -87,7 +87,7 @@ def test_hulls_go_end_by_end() -> None:
 
 
 def test_seconds_of_exchanges_are_remembered_and_right() -> None:
-    kind = TensorKind(SHAPE, 4, 3)
+    kind = TensorKind(SHAPE, 4, 3, 4)
     model = PhysicsCostModel(cluster_of(1.0, 1.0))
     numbers = [kind.layout((*owned_regions(scheme, SHAPE, (1, 1)), None)) for scheme in (IN_H, OUT_C)]
     holdings = np.array([kind.holding(number, (number,)) for number in numbers])

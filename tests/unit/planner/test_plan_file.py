@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Plan, Segment
@@ -52,7 +53,7 @@ def test_a_file_names_layers_and_devices() -> None:
     content = json.loads(plan_to_json(GRAPH, CLUSTER, PLAN))
     assert content["segments"][0] == {"layers": ["t0", "t1"], "scheme": "InH", "shares": {"pi-0": 1.0, "pi-1": 0.5}}
     assert content["segments"][1] == {"layers": ["t2"], "scheme": "Single", "shares": {"pi-2": 1.0}}
-    assert (content["format"], content["version"]) == ("flexpie-plan", 1)
+    assert (content["format"], content["version"]) == ("flexpie-plan", 2)
     assert content["model"]["signature"] == GRAPH.signature
     assert content["cluster"]["devices"] == ["pi-0", "pi-1", "pi-2"]
 
@@ -61,7 +62,8 @@ def test_a_file_names_layers_and_devices() -> None:
 @given(st.data())
 def test_every_plan_comes_back(data: st.DataObject) -> None:
     drawn = data.draw(plans(GRAPH, 3))
-    plan = dataclasses.replace(drawn, devices=PLAN.devices, relayed=())
+    boundary = data.draw(st.sampled_from(Boundary))
+    plan = dataclasses.replace(drawn, devices=PLAN.devices, relayed=(), boundary=boundary)
     assert plan_from_json(plan_to_json(GRAPH, CLUSTER, plan), GRAPH, CLUSTER) == plan
 
 
@@ -86,7 +88,7 @@ def test_speeds_bandwidth_and_addresses_may_change() -> None:
         ('{"format": "flexpie-plan",\n "version": 1,}', "line 2, column 15: expected JSON"),
         ("[]", 'expected "format": "flexpie-plan" at the top'),
         ('{"devices": []}', 'expected "format": "flexpie-plan" at the top'),
-        ('{"format": "flexpie-plan", "version": 2}', "it has version 2; this FlexPie reads version 1"),
+        ('{"format": "flexpie-plan", "version": 3}', "it has version 3; this FlexPie reads versions 1 and 2"),
         ('{"format": "flexpie-plan"}', "it has version None"),
         ('{"format": "flexpie-plan", "format": 1}', "'format' is there twice"),
         ('{"format": "flexpie-plan", "version": 1, "x": NaN}', "NaN is no number of JSON"),
@@ -95,6 +97,32 @@ def test_speeds_bandwidth_and_addresses_may_change() -> None:
 )
 def test_what_is_no_plan_file_is_refused(text: str, what: str) -> None:
     assert what in refusal(text).message
+
+
+def test_a_file_of_version_1_is_read_and_is_exact() -> None:
+    def older(content: Any) -> None:
+        content["version"] = 1
+        del content["boundary"]
+
+    assert plan_from_json(edited(older), GRAPH, CLUSTER) == PLAN
+    assert "a file of version 1 has none" in refusal(edited(lambda content: content.update(version=1))).message
+
+
+@pytest.mark.parametrize(
+    ("boundary", "what"), [("fp16", "expected one of float32, float16"), ("Float16", "did you mean")]
+)
+def test_a_boundary_that_is_none_is_refused(boundary: str, what: str) -> None:
+    assert what in refusal(edited(lambda content: content.update(boundary=boundary))).message
+
+
+def test_a_plan_with_float16_boundaries_is_predicted_with_fewer_bytes() -> None:
+    exact, narrow = (plan_given(GRAPH.with_boundary(item), CLUSTER, PLAN).plan for item in Boundary)
+    inputs, *inner = zip(exact.costs, narrow.costs, strict=True)
+    assert inputs[0].exchange_bytes == inputs[1].exchange_bytes > 0
+    assert [wide.exchange_bytes for wide, _ in inner] == [2 * half.exchange_bytes for _, half in inner]
+    assert narrow.predicted_seconds < exact.predicted_seconds
+    assert narrow.boundary is Boundary.FLOAT16
+    assert plan_from_json(plan_to_json(GRAPH, CLUSTER, narrow), GRAPH, CLUSTER).boundary is Boundary.FLOAT16
 
 
 def test_a_plan_for_another_model_is_refused() -> None:
