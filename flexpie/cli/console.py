@@ -18,6 +18,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import click
 
 from flexpie.cli.handshake_log import handshakes_logged
+from flexpie.core.boundary import BOUNDARIES
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import OBJECTIVES, Objective
 from flexpie.core.strategy import AUTO, BASELINES
@@ -245,6 +246,12 @@ objective_option = click.option(
     "--objective", default=Objective.LATENCY.value, show_default=True, type=click.Choice(OBJECTIVES),
     help="What the plan is to be best at: the time of one request, requests per second with many in flight, or the "
     "memory of the device that needs most of its own.",
+)  # fmt: skip
+
+boundary_option = click.option(
+    "--boundary", type=click.Choice(BOUNDARIES),
+    help="What float32 tensors are while they pass between devices: exact, or rounded to float16, which is half the "
+    "bytes.  [default: float32]",
 )  # fmt: skip
 
 master_option = click.option(

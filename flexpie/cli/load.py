@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flexpie.cli.console import (
+    boundary_option,
     counted,
     json_option,
     master_option,
@@ -22,6 +23,7 @@ from flexpie.cli.console import (
     shape_option,
 )
 from flexpie.cli.tls_options import tls_options
+from flexpie.core.boundary import Boundary
 from flexpie.wire.plan_files import read_plan_text
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name to serve it under; default: the file's.")
 @scheme_option
 @objective_option
+@boundary_option
 @click.option(
     "--plan",
     "plan_path",
@@ -68,6 +71,7 @@ def load(
     name: str | None,
     scheme: str,
     objective: str,
+    boundary: str | None,
     plan_path: Path | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     profiles: tuple[dict[str, tuple[int, ...]], ...],
@@ -90,6 +94,7 @@ def load(
             scheme=scheme,
             plan=given,
             objective=objective,
+            boundary=boundary,
             in_flight=in_flight,
             max_batch=max_batch,
             batch_wait=batch_wait / 1e3,
@@ -109,13 +114,19 @@ def load(
             f"(best single device {profile.single_device_seconds * 1e3:.1f} ms"
             f"{'' if profile.single_device_fits else ', but lacks the memory'}; "
             f"with many requests in flight {profile.requests_per_second:.3g} requests/s), "
-            f"pushed {profile.pushed_bytes / 1e6:.1f} MB{f'; {profile.remark}' if profile.remark else ''}"
+            f"pushed {profile.pushed_bytes / 1e6:.1f} MB{rounding(profile)}"
+            f"{f'; {profile.remark}' if profile.remark else ''}"
         )
 
 
 def described_inputs(profile: ProfileInfo) -> str:
     """The shapes of a profile, as they are written on the command line."""
     return ",".join(f"{tensor.name}={'x'.join(map(str, tensor.shape))}" for tensor in profile.inputs)
+
+
+def rounding(item: ModelInfo | ProfileInfo) -> str:
+    """What is to be said about what its devices exchange."""
+    return "" if item.boundary == Boundary.FLOAT32.value else f"; {item.boundary} between devices"
 
 
 def _summary(info: ModelInfo | ProfileInfo) -> dict[str, object]:
@@ -127,6 +138,7 @@ def _summary(info: ModelInfo | ProfileInfo) -> dict[str, object]:
         "single_device_seconds": info.single_device_seconds,
         "single_device_fits": info.single_device_fits,
         "requests_per_second": info.requests_per_second,
+        "boundary": info.boundary,
         "pushed_bytes": info.pushed_bytes,
         "resident_bytes": dict(info.resident_bytes),
         "remark": info.remark,

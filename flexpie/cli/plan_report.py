@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from flexpie.cli.console import counted
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
@@ -59,6 +60,7 @@ def plan_summary(report: Report) -> dict[str, Any]:
         "single_device_seconds": result.single_device_seconds,
         "single_device_fits": result.single_device_fits,
         "objective": result.objective.value,
+        "boundary": plan.boundary.value,
         "gap": result.gap,
         "exact": result.exact,
         "search_seconds": report.search_seconds,
@@ -144,6 +146,10 @@ def sentences(report: Report) -> list[str]:
         lines.append(
             f"{report.work.split:.1%} of the multiply-adds are divided over devices; halos that several devices "
             f"compute add {report.work.redundant:.1%}."
+        )
+    if plan.boundary is Boundary.FLOAT16:
+        lines.append(
+            "Between devices float32 tensors are float16: the answers are rounded; `flexpie verify` tells how much."
         )
     lines.append(result.reason)
     if report.comparison is not None and report.comparison.reason:

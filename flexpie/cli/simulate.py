@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flexpie.cli.console import counted, json_option, print_json, reporting, scheme_option, shape_option
+from flexpie.cli.console import (
+    boundary_option,
+    counted,
+    json_option,
+    print_json,
+    reporting,
+    scheme_option,
+    shape_option,
+)
+from flexpie.core.boundary import Boundary
 from flexpie.core.strategy import AUTO
 from flexpie.wire.plan_files import read_plan_text
 
@@ -24,6 +33,7 @@ _PERCENTILES = (50, 90, 99, 100)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--cluster", "cluster_path", required=True, type=click.Path(path_type=Path), help="Cluster file.")
 @scheme_option
+@boundary_option
 @shape_option
 @click.option("--plan", "plan_path", type=click.Path(path_type=Path, dir_okay=False),
               help="Simulate the plan of this file instead of searching for one.")  # fmt: skip
@@ -40,6 +50,7 @@ def simulate(
     model: Path,
     cluster_path: Path,
     scheme: str,
+    boundary: str | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     plan_path: Path | None,
     requests: int,
@@ -59,11 +70,14 @@ def simulate(
 
     if plan_path is not None and scheme != AUTO:
         raise click.UsageError("give either --scheme or --plan")
+    if plan_path is not None and boundary is not None:
+        raise click.UsageError("give either --boundary or --plan, whose file has a boundary")
     given = None if plan_path is None else read_plan_text(plan_path)
     cluster = read_cluster_file(cluster_path).cluster
     imported = pipeline.import_file(model, dict(shapes))
     if given is None:
-        plan = pipeline.plan_model(imported, cluster, scheme).plan
+        wanted = Boundary(boundary or Boundary.FLOAT32.value)
+        plan = pipeline.plan_model(imported, cluster, scheme, boundary=wanted).plan
     else:
         plan = pipeline.read_plan(given, imported, cluster)
     result = pipeline.simulate_plan(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flexpie.cli.console import counted, json_option, master_option, print_json, reporting
-from flexpie.cli.load import described_inputs
+from flexpie.cli.load import described_inputs, rounding
 from flexpie.cli.tls_options import tls_options
 from flexpie.security.credentials import expiry_warning
 
@@ -72,7 +72,8 @@ def _how(profile: ProfileInfo) -> str:
     if not profile.devices:
         return ""
     remark = f" ({profile.remark})" if profile.remark else ""
-    return f" on {', '.join(profile.devices)}, {counted(len(profile.segments), 'segment')}, {_memory(profile)}{remark}"
+    where = f" on {', '.join(profile.devices)}, {counted(len(profile.segments), 'segment')}"
+    return f"{where}, {_memory(profile)}{rounding(profile)}{remark}"
 
 
 def _memory(item: ModelInfo | ProfileInfo) -> str:

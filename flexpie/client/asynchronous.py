@@ -128,13 +128,14 @@ class AsyncClient:
         in_flight: int = 0,
         max_batch: int = 1,
         batch_wait: float = 0.005,
+        boundary: str | None = None,
     ) -> ModelInfo:
         """See `flexpie.Client.load`. A cancelled call leaves nothing of the model behind."""
         file = Path(path)
         try:
             requests = await asyncio.to_thread(
                 messages.load_requests, file, name, input_shapes, scheme, profiles, plan, objective,
-                in_flight, max_batch, batch_wait,
+                in_flight, max_batch, batch_wait, boundary,
             )  # fmt: skip
         except OSError as error:
             raise messages.unreadable(file, error) from error

@@ -127,6 +127,7 @@ class Client:
         in_flight: int = 0,
         max_batch: int = 1,
         batch_wait: float = 0.005,
+        boundary: str | None = None,
     ) -> ModelInfo:
         """Upload an ONNX file with its external data, have it deployed, and return when it is ready.
 
@@ -136,7 +137,8 @@ class Client:
         of searching for a plan. `objective` says what the plans are to be best at: the "latency" of one request,
         "throughput" with many requests in flight, or least "memory" on each device. At most `in_flight` runs are under
         way at once (0 leaves it to the master), each of up to `max_batch` requests that wait for one another for
-        `batch_wait` seconds at most.
+        `batch_wait` seconds at most. `boundary` says what float32 tensors are between devices: "float32", or "float16",
+        which halves what they exchange and rounds it (docs/plans.md); a `plan` says it itself.
 
         Raises FlexPieError: INVALID_MODEL, UNSUPPORTED_MODEL, INVALID_SHAPE, INVALID_ARGUMENT, INVALID_PLAN,
         MODEL_EXISTS, OUT_OF_MEMORY, TOO_LARGE.
@@ -144,7 +146,7 @@ class Client:
         file = Path(path)
         try:
             requests = messages.load_requests(
-                file, name, input_shapes, scheme, profiles, plan, objective, in_flight, max_batch, batch_wait
+                file, name, input_shapes, scheme, profiles, plan, objective, in_flight, max_batch, batch_wait, boundary
             )
         except OSError as error:
             raise messages.unreadable(file, error) from error

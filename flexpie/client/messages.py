@@ -115,6 +115,7 @@ def load_requests(
     in_flight: int = 0,
     max_batch: int = 1,
     batch_wait: float = 0.005,
+    boundary: str | None = None,
 ) -> Iterator[master_pb2.LoadRequest]:
     """The messages that upload a model with its external data, file by file.
 
@@ -140,6 +141,7 @@ def load_requests(
         profiles=[master_pb2.Profile(input_shapes=_shapes(profile)) for profile in profiles or ()],
         plan=plan,
         objective=objective,
+        boundary=boundary,
         in_flight=in_flight,
         batching=master_pb2.Batching(max=max_batch, wait_seconds=batch_wait) if max_batch != 1 else None,
     )

@@ -60,6 +60,8 @@ class ProfileInfo:
     """Predicted, with many requests in flight."""
     single_device_fits: bool
     """Whether the best device has the memory to serve alone."""
+    boundary: str
+    """What float32 tensors are between devices: "float32" or "float16"."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class ModelInfo:
     """Predicted, with many requests in flight."""
     single_device_fits: bool
     """Whether the best device has the memory to serve alone."""
+    boundary: str
+    """What float32 tensors are between devices: "float32" or "float16"."""
     objective: str
     """What the plans are to be best at: "latency", "throughput" or "memory"."""
 
@@ -221,6 +225,7 @@ def model_from_proto(message: master_pb2.ModelInfo) -> ModelInfo:
         remark=message.remark,
         requests_per_second=message.requests_per_second,
         single_device_fits=not message.single_device_lacks_memory,
+        boundary=message.boundary or "float32",
         objective=message.objective,
     )
 
@@ -242,6 +247,7 @@ def _profile_from_proto(message: master_pb2.ProfileInfo | master_pb2.ModelInfo) 
         remark=message.remark,
         requests_per_second=message.requests_per_second,
         single_device_fits=not message.single_device_lacks_memory,
+        boundary=message.boundary or "float32",
     )
 
 

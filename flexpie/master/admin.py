@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from flexpie.core.boundary import BOUNDARIES, Boundary
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import OBJECTIVES, Objective
 from flexpie.core.strategy import AUTO, STRATEGIES
@@ -176,7 +177,23 @@ def _entry(spec: master_pb2.LoadSpec, upload: Upload) -> ModelEntry:
     _check_name(name)
     serving = _serving(spec)
     profiles = _batched(_profiles(spec), serving)
-    return ModelEntry(name, upload.model_path, profiles, scheme, _plan(spec, scheme), objective, serving)
+    return ModelEntry(
+        name, upload.model_path, profiles, scheme, _plan(spec, scheme), objective, serving, _boundary(spec)
+    )
+
+
+def _boundary(spec: master_pb2.LoadSpec) -> Boundary:
+    if spec.boundary and spec.plan:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, "Both a boundary and a plan, which has one itself, are given.",
+            "Give one of them; the boundary of a plan is in its file.",
+        )  # fmt: skip
+    boundary = spec.boundary or Boundary.FLOAT32.value
+    if boundary not in BOUNDARIES:
+        raise FlexPieError(
+            ErrorCode.INVALID_ARGUMENT, f"Unknown boundary {boundary!r}.", f"Choose one of {', '.join(BOUNDARIES)}."
+        )
+    return Boundary(boundary)
 
 
 def _serving(spec: master_pb2.LoadSpec) -> Serving:

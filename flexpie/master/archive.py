@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.hashing import file_digest
@@ -83,7 +84,8 @@ class Archive:
         file = entry.path.relative_to(self.models.folder / content).as_posix()
         serving = entry.serving
         stored = StoredModel(entry.name, content, file, entry.profiles, entry.scheme, entry.objective, entry.plan,
-                             serving.in_flight, serving.max_batch, serving.batch_wait_seconds)  # fmt: skip
+                             serving.in_flight, serving.max_batch, serving.batch_wait_seconds,
+                             entry.boundary.value)  # fmt: skip
         await self._on_thread(self._store.keep_model, stored)
 
     async def remove_model(self, name: str) -> None:
@@ -97,7 +99,7 @@ class Archive:
         for model in stored:
             serving = Serving(model.in_flight, model.max_batch, model.batch_wait_seconds)
             entry = ModelEntry(model.name, self.models.path(model.content, model.file), model.profiles, model.scheme,
-                               model.plan, model.objective, serving)  # fmt: skip
+                               model.plan, model.objective, serving, Boundary(model.boundary))  # fmt: skip
             if model.name in names:
                 _log.warning("model not loaded again model=%s: the cluster file has one of this name", model.name)
             elif not entry.path.is_file():

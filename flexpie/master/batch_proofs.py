@@ -61,11 +61,12 @@ class BatchProofs:
                 ErrorCode.DEVICE_UNREACHABLE, f"{entry.name} was lost while a batch of its requests was checked."
             )
         inputs = {name: _bits(array) for name, array in random_inputs(models[start.profile].graph).items()}
+        boundary = deployment.boundary
         batch = await self._ask(deployment, inputs)
         for row in range(size):
             alone = await self._ask(serving, {name: array[row : row + 1] for name, array in inputs.items()})
             for name, expected in alone.items():
-                difference = compare({name: expected}, {name: batch[name][row : row + 1]})
+                difference = compare({name: expected}, {name: batch[name][row : row + 1]}, boundary)
                 if not difference.equal:
                     raise FlexPieError(
                         ErrorCode.UNSUPPORTED_MODEL,

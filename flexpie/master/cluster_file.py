@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from flexpie.core.address import check_address
+from flexpie.core.boundary import BOUNDARIES, Boundary
 from flexpie.core.cluster import MASTER_NAME, Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
@@ -59,6 +60,8 @@ class ModelEntry:
     """What the plans are to be best at, one of `flexpie.core.plan.OBJECTIVES`."""
     serving: Serving = field(default_factory=Serving)
     """How many requests run at once, and whether in batches; their profiles are among the others."""
+    boundary: Boundary = Boundary.FLOAT32
+    """What float32 tensors are between devices; a plan that is given says it itself."""
 
     def describe(self, profile: int) -> str:
         """A profile as users write it, such as ``input=1x3x224x224``."""
@@ -216,6 +219,7 @@ class _Model(_Table):
     scheme: Annotated[str, _parsed(_one_of(*STRATEGIES))] = AUTO
     plan: Annotated[str, Field(min_length=1)] | None = None
     objective: Annotated[str, _parsed(_one_of(*OBJECTIVES))] = Objective.LATENCY.value
+    boundary: Annotated[str, _parsed(_one_of(*BOUNDARIES))] | None = None
     in_flight: Annotated[int, Field(ge=1)] | None = None
     batching: _Batching | None = None
 
@@ -320,6 +324,10 @@ def _wrong_models(content: _Content) -> list[_Mistake]:
     for at, model in enumerate(content.models):
         if model.plan is not None and model.scheme != AUTO:
             found.append((("models", at, "plan"), "expected either a scheme or a plan, found both", None))
+        if model.plan is not None and model.boundary is not None:
+            found.append(
+                (("models", at, "boundary"), "expected either a boundary or a plan, which has one, found both", None)
+            )
         if model.scheme != AUTO and model.objective != Objective.LATENCY.value:
             found.append((("models", at, "objective"), f"expected only with the scheme {AUTO}", model.objective))
         found += _wrong_batching(model, ("models", at, "batching"))
@@ -430,7 +438,15 @@ def _entry(source: YamlSource, model: _Model) -> ModelEntry:
         serving = replace(serving, max_batch=model.batching.max, batch_wait_seconds=model.batching.wait)
         with contextlib.suppress(ValueError):  # a mistake, which is told with all others
             profiles = with_batches(profiles, serving.max_batch)
-    return ModelEntry(model.name or path.stem, path, profiles, model.scheme, objective=model.objective, serving=serving)
+    return ModelEntry(
+        name=model.name or path.stem,
+        path=path,
+        profiles=profiles,
+        scheme=model.scheme,
+        objective=model.objective,
+        boundary=Boundary(model.boundary or Boundary.FLOAT32.value),
+        serving=serving,
+    )
 
 
 def _ends(content: _Content) -> Mapping[str, str]:

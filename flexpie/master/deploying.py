@@ -211,22 +211,24 @@ class Deployer:
             lost = ", ".join(given.devices[index] for index in given.participants if given.devices[index] not in names)
             remark = f"planned anew: the plan that was given needs {lost}"
             _log.warning("%s model=%s deployment=%s", remark, entry.name, start.deployment)
+            entry = dataclasses.replace(entry, boundary=given.boundary)
         return self._found(model, cluster, entry, siblings), remark
 
     def _found(
         self, model: ImportedModel, cluster: Cluster, entry: ModelEntry, siblings: Sequence[ImportedModel]
     ) -> PlanningResult:
         """The plan that was found for the same question before, or else the one that is found now."""
+        wanted = (entry.scheme, entry.objective)
         if self.plans is None:
-            return self.pipeline.plan_model(model, cluster, entry.scheme, entry.objective, siblings)
+            return self.pipeline.plan_model(model, cluster, *wanted, siblings, entry.boundary)
         others = [sibling.graph.signature for sibling in siblings]
-        key = plan_key(model.graph.signature, others, cluster, entry.scheme, entry.objective)
+        key = plan_key(model.graph.signature, others, cluster, *wanted, entry.boundary)
         if text := self.plans.find_plan(key):
             try:
                 return self.pipeline.predict_plan(model, cluster, self.pipeline.read_plan(text, model, cluster))
             except FlexPieError as error:
                 _log.warning("plan not used again model=%s: %s", entry.name, error)
-        result = self.pipeline.plan_model(model, cluster, entry.scheme, entry.objective, siblings)
+        result = self.pipeline.plan_model(model, cluster, *wanted, siblings, entry.boundary)
         self.plans.keep_plan(key, self.pipeline.write_plan(model, cluster, result.plan))
         return result
 
@@ -388,6 +390,7 @@ def summarize(
         single_device_fits=result.single_device_fits,
         remark=remark,
         links=_links(compiled.plan.devices, filter(None, compiled.programs)),
+        boundary=plan.boundary,
     )
 
 
@@ -444,6 +447,7 @@ def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -
         participants=participants,
         program=compiled.master,
         outputs=tuple(graph.tensors[name] for name in graph.outputs),
+        boundary=compiled.plan.boundary,
     )
 
 

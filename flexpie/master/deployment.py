@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.tensor import TensorSpec
 from flexpie.master.events import DeploymentId, DeviceName
@@ -30,6 +31,8 @@ class Deployment:
     """That all participants have room for at once; 0 is not known."""
     pushed_bytes: int = 0
     """What had to be pushed for it."""
+    boundary: Boundary = Boundary.FLOAT32
+    """What float32 tensors are between devices: how far its answers may be from one device's."""
 
     def name_of(self, device: int) -> str:
         """The name of a device by its index."""

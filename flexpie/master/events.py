@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flexpie.core.boundary import Boundary
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.interface import Interface
 from flexpie.wire.framing import Failure
@@ -47,6 +48,8 @@ class PlanSummary:
     """Whether the device that is fastest alone has the memory for it."""
     links: frozenset[LinkName] = frozenset()
     """Those between devices over which something is sent."""
+    boundary: Boundary = Boundary.FLOAT32
+    """What float32 tensors are between devices."""
 
 
 # ------------------------------------------------------------------------------------------------ events

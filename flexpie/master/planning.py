@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.plan import Plan
 
@@ -43,6 +44,7 @@ class Pipeline(Protocol):
         scheme: str = "auto",
         objective: str = "latency",
         siblings: Sequence[ImportedModel] = (),
+        boundary: Boundary = Boundary.FLOAT32,
     ) -> PlanningResult:
         """Layer graph and cluster → plan that leaves room for the siblings' where it can."""
 

@@ -149,7 +149,8 @@ class Replanner:
         present = planned.result.plan.on([device.name for device in cluster.devices])
         assert present is not None, "a deployment that serves has all its devices"
         now = pipeline.predict_plan(model, cluster, present)
-        return now, pipeline.plan_model(model, cluster, start.entry.scheme, start.entry.objective)
+        entry = start.entry
+        return now, pipeline.plan_model(model, cluster, entry.scheme, entry.objective, boundary=entry.boundary)
 
 
 def expectation_of(result: PlanningResult) -> Expectation:

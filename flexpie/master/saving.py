@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from flexpie import __version__
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import FlexPieError
 from flexpie.core.program import MASTER, DeviceProgram, Feed
@@ -56,14 +57,16 @@ def fingerprint(content: str, entry: ModelEntry, profile: int, cluster: Cluster)
     it is to be served, the cluster with its calibration, and the version of FlexPie."""
     shapes = sorted((name, tuple(shape)) for name, shape in entry.profiles[profile].items())
     served = (entry.name, profile, len(entry.profiles), shapes, entry.scheme, entry.objective, entry.plan,
-              entry.serving.max_batch)  # fmt: skip
+              entry.serving.max_batch, entry.boundary.value)  # fmt: skip
     return _hash(__version__, content, served, cluster_text(cluster))
 
 
-def plan_key(model: str, siblings: Sequence[str], cluster: Cluster, scheme: str, objective: str) -> str:
+def plan_key(
+    model: str, siblings: Sequence[str], cluster: Cluster, scheme: str, objective: str, boundary: Boundary
+) -> str:
     """SHA-256 (hex) of everything that a search for a plan depends on; `model` and `siblings` are the signatures of
     layer graphs, and the cluster is that of the devices that are there, with the memory that is left."""
-    return _hash(__version__, model, tuple(siblings), cluster_text(cluster), scheme, objective)
+    return _hash(__version__, model, tuple(siblings), cluster_text(cluster), scheme, objective, boundary.value)
 
 
 def cluster_text(cluster: Cluster) -> str:
@@ -104,7 +107,8 @@ def saved_from_bytes(content: bytes, model: str) -> Saved | None:
         message = saved_pb2.SavedDeployment.FromString(content)
         programs = {item.device: program_from_proto(item) for item in message.programs}
         master = _master_from_proto(message.master)
-    except (DecodeError, FlexPieError, LookupError):
+        summary = summary_from_proto(message.plan)
+    except (DecodeError, FlexPieError, LookupError, ValueError):
         return None
     deployment = Deployment(
         id=message.deployment_id,
@@ -113,9 +117,9 @@ def saved_from_bytes(content: bytes, model: str) -> Saved | None:
         participants=tuple(sorted(programs)),
         program=master,
         outputs=_tensors(message.outputs),
+        boundary=summary.boundary,
     )
     interface = Interface(_tensors(message.shown_inputs), _tensors(message.shown_outputs))
-    summary = summary_from_proto(message.plan)
     return Saved(deployment, tuple(message.planned_over), programs, interface, summary, message.plan_file)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.errors import ErrorCode, FlexPieError
 
 FILE_NAME = "master.db"
@@ -44,6 +45,7 @@ CREATE TABLE IF NOT EXISTS distrusted (
     model TEXT NOT NULL, profile INTEGER NOT NULL, content TEXT NOT NULL, reason TEXT NOT NULL, trusted TEXT NOT NULL,
     PRIMARY KEY (model, profile)
 );
+CREATE TABLE IF NOT EXISTS boundaries (model TEXT PRIMARY KEY, boundary TEXT NOT NULL);
 """
 """What a file of the same version may lack, if an earlier FlexPie wrote it."""
 _REMEDY = (
@@ -77,6 +79,8 @@ class StoredModel:
     max_batch: int = 1
     batch_wait_seconds: float = 0.0
     """See `flexpie.master.serving.Serving`."""
+    boundary: str = Boundary.FLOAT32.value
+    """What float32 tensors are between devices."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ class Store:
     def models(self) -> list[StoredModel]:
         """Every model that clients loaded, in the order in which they did."""
         with self._explained():
-            rows = self._db.execute("SELECT * FROM models ORDER BY rowid").fetchall()
+            known = "SELECT models.*, IFNULL(boundary, ?) FROM models LEFT JOIN boundaries ON model = name"
+            rows = self._db.execute(f"{known} ORDER BY models.rowid", (Boundary.FLOAT32.value,)).fetchall()
             return [StoredModel(name, content, file, _profiles(profiles), *rest)
                     for name, content, file, profiles, *rest in rows]  # fmt: skip
 
@@ -169,6 +174,7 @@ class Store:
                model.in_flight, model.max_batch, model.batch_wait_seconds)  # fmt: skip
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO models VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("INSERT OR REPLACE INTO boundaries VALUES (?, ?)", (model.name, model.boundary))
 
     def remove_model(self, name: str) -> None:
         """Forget a model and its deployments."""
@@ -176,6 +182,7 @@ class Store:
             self._db.execute("DELETE FROM models WHERE name = ?", (name,))
             self._db.execute("DELETE FROM deployments WHERE model = ?", (name,))
             self._db.execute("DELETE FROM distrusted WHERE model = ?", (name,))
+            self._db.execute("DELETE FROM boundaries WHERE model = ?", (name,))
 
     # ------------------------------------------------------------------------------------ deployments
 
@@ -259,7 +266,7 @@ class Store:
             raise self._unusable(f"it has version {version}, and this FlexPie reads version {VERSION}")
         elif (finding := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise self._unusable(f"it is damaged: {finding}")
-        self._db.execute(_ADDED)
+        self._db.executescript(_ADDED)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what was confirmed survives a loss of power as well
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flexpie.core.boundary import Boundary
 from flexpie.master.events import PlanSummary, SegmentSummary
 from flexpie.wire.v1 import master_pb2
 
@@ -16,6 +17,7 @@ def summary_to_proto(summary: PlanSummary) -> master_pb2.ProfileInfo:
         requests_per_second=summary.requests_per_second,
         single_device_lacks_memory=not summary.single_device_fits,
         remark=summary.remark,
+        boundary=summary.boundary.value,
     )
 
 
@@ -29,6 +31,7 @@ def summary_from_proto(message: master_pb2.ProfileInfo) -> PlanSummary:
         remark=message.remark,
         requests_per_second=message.requests_per_second,
         single_device_fits=not message.single_device_lacks_memory,
+        boundary=Boundary(message.boundary or Boundary.FLOAT32.value),
     )
 
 

@@ -35,6 +35,7 @@ def model_to_proto(master: Master, record: ModelRecord) -> master_pb2.ModelInfo:
         requests_per_second=first.requests_per_second,
         single_device_lacks_memory=first.single_device_lacks_memory,
         objective=record.entry.objective,
+        boundary=first.boundary,
     )
     for profile in profiles:
         for device, nbytes in profile.resident_bytes.items():

@@ -26,7 +26,7 @@ from flexpie.wire.v1 import holdings_pb2 as flexpie_dot_wire_dot_v1_dot_holdings
 from flexpie.wire.v1 import trace_pb2 as flexpie_dot_wire_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/master.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1e\x66lexpie/wire/v1/holdings.proto\x1a\x1b\x66lexpie/wire/v1/trace.proto\"!\n\x11TraceModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x0fTraceModelReply\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12,\n\x05trace\x18\x03 \x01(\x0b\x32\x1d.flexpie.wire.v1.RequestTrace\"\x15\n\x05Shape\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\"-\n\x08\x42\x61tching\x12\x0b\n\x03max\x18\x01 \x01(\r\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\x01\"\x96\x01\n\x07Profile\x12?\n\x0cinput_shapes\x18\x01 \x03(\x0b\x32).flexpie.wire.v1.Profile.InputShapesEntry\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\"\xd8\x02\n\x08LoadSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12@\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32*.flexpie.wire.v1.LoadSpec.InputShapesEntry\x12\x0e\n\x06scheme\x18\x03 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12*\n\x08profiles\x18\x05 \x03(\x0b\x32\x18.flexpie.wire.v1.Profile\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x0c\n\x04plan\x18\x07 \x01(\t\x12\x11\n\tin_flight\x18\x08 \x01(\r\x12+\n\x08\x62\x61tching\x18\t \x01(\x0b\x32\x19.flexpie.wire.v1.Batching\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\",\n\tFileChunk\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"p\n\x0bLoadRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x19.flexpie.wire.v1.LoadSpecH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.flexpie.wire.v1.FileChunkH\x00\x42\t\n\x07request\"\xa8\x01\n\x0cLoadProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12)\n\x05model\x18\x05 \x01(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x10\n\x08\x66inished\x18\x06 \x01(\x08\x12\x0f\n\x07profile\x18\x07 \x01(\r\x12\x10\n\x08profiles\x18\x08 \x01(\r\"\x1d\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bUnloadReply\"\x0f\n\rModelsRequest\"9\n\x0bModelsReply\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\"8\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\"\x88\x01\n\x0bSegmentInfo\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0e\n\x06shares\x18\x03 \x03(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x65xchange_seconds\x18\x05 \x01(\x01\x12\x16\n\x0e\x65xchange_bytes\x18\x06 \x01(\x04\"\xcc\x04\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12+\n\x06inputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x05 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x06 \x01(\t\x12.\n\x08segments\x18\x07 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x08 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\t \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\n \x03(\t\x12\x14\n\x0cpushed_bytes\x18\x0b \x01(\x04\x12\x45\n\x0eresident_bytes\x18\x0c \x03(\x0b\x32-.flexpie.wire.v1.ModelInfo.ResidentBytesEntry\x12.\n\x08profiles\x18\r \x03(\x0b\x32\x1c.flexpie.wire.v1.ProfileInfo\x12\x1b\n\x13requests_per_second\x18\x0e \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\x0f \x01(\x08\x12\x11\n\tobjective\x18\x10 \x01(\t\x12\x0e\n\x06remark\x18\x11 \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xff\x03\n\x0bProfileInfo\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x06inputs\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x05 \x01(\t\x12.\n\x08segments\x18\x06 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x07 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\x08 \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\t \x03(\t\x12\x14\n\x0cpushed_bytes\x18\n \x01(\x04\x12G\n\x0eresident_bytes\x18\x0b \x03(\x0b\x32/.flexpie.wire.v1.ProfileInfo.ResidentBytesEntry\x12\x1b\n\x13requests_per_second\x18\x0c \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\r \x01(\x08\x12\x0e\n\x06remark\x18\x0e \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x8e\x01\n\nDeviceInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x1e\n\x16\x63\x65rtificate_expires_at\x18\x07 \x01(\x04\"\x15\n\x13MasterStatusRequest\"\xd5\x03\n\x11MasterStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x02 \x01(\x01\x12,\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.DeviceInfo\x12*\n\x06models\x18\x04 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x1a\n\x12requests_in_flight\x18\x05 \x01(\r\x12\x15\n\rrequests_done\x18\x06 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x07 \x01(\x04\x12\x17\n\x0fscattered_bytes\x18\x08 \x01(\x04\x12\x16\n\x0egathered_bytes\x18\t \x01(\x04\x12+\n\x08holdings\x18\n \x01(\x0b\x32\x19.flexpie.wire.v1.Holdings\x12\x18\n\x10requests_refused\x18\x0b \x01(\x04\x12\x1e\n\x16\x63\x65rtificate_expires_at\x18\x0c \x01(\x04\x12\x17\n\x0f\x61nswers_checked\x18\r \x01(\x04\x12\x15\n\ranswers_wrong\x18\x0e \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x0f \x01(\x04\x12\x18\n\x10\x62\x61tched_requests\x18\x10 \x01(\x04\x32\x98\x03\n\rMasterService\x12G\n\x04Load\x12\x1c.flexpie.wire.v1.LoadRequest\x1a\x1d.flexpie.wire.v1.LoadProgress(\x01\x30\x01\x12\x46\n\x06Unload\x12\x1e.flexpie.wire.v1.UnloadRequest\x1a\x1c.flexpie.wire.v1.UnloadReply\x12\x46\n\x06Models\x12\x1e.flexpie.wire.v1.ModelsRequest\x1a\x1c.flexpie.wire.v1.ModelsReply\x12X\n\x0cMasterStatus\x12$.flexpie.wire.v1.MasterStatusRequest\x1a\".flexpie.wire.v1.MasterStatusReply\x12T\n\nTraceModel\x12\".flexpie.wire.v1.TraceModelRequest\x1a .flexpie.wire.v1.TraceModelReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/master.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1e\x66lexpie/wire/v1/holdings.proto\x1a\x1b\x66lexpie/wire/v1/trace.proto\"!\n\x11TraceModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"`\n\x0fTraceModelReply\x12\x0f\n\x07\x64\x65vices\x18\x01 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12,\n\x05trace\x18\x03 \x01(\x0b\x32\x1d.flexpie.wire.v1.RequestTrace\"\x15\n\x05Shape\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\"-\n\x08\x42\x61tching\x12\x0b\n\x03max\x18\x01 \x01(\r\x12\x14\n\x0cwait_seconds\x18\x02 \x01(\x01\"\x96\x01\n\x07Profile\x12?\n\x0cinput_shapes\x18\x01 \x03(\x0b\x32).flexpie.wire.v1.Profile.InputShapesEntry\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\"\xea\x02\n\x08LoadSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12@\n\x0cinput_shapes\x18\x02 \x03(\x0b\x32*.flexpie.wire.v1.LoadSpec.InputShapesEntry\x12\x0e\n\x06scheme\x18\x03 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12*\n\x08profiles\x18\x05 \x03(\x0b\x32\x18.flexpie.wire.v1.Profile\x12\x11\n\tobjective\x18\x06 \x01(\t\x12\x0c\n\x04plan\x18\x07 \x01(\t\x12\x11\n\tin_flight\x18\x08 \x01(\r\x12+\n\x08\x62\x61tching\x18\t \x01(\x0b\x32\x19.flexpie.wire.v1.Batching\x12\x10\n\x08\x62oundary\x18\n \x01(\t\x1aJ\n\x10InputShapesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.flexpie.wire.v1.Shape:\x02\x38\x01\",\n\tFileChunk\x12\x11\n\tfile_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"p\n\x0bLoadRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x19.flexpie.wire.v1.LoadSpecH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.flexpie.wire.v1.FileChunkH\x00\x42\t\n\x07request\"\xa8\x01\n\x0cLoadProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12)\n\x05model\x18\x05 \x01(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x10\n\x08\x66inished\x18\x06 \x01(\x08\x12\x0f\n\x07profile\x18\x07 \x01(\r\x12\x10\n\x08profiles\x18\x08 \x01(\r\"\x1d\n\rUnloadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bUnloadReply\"\x0f\n\rModelsRequest\"9\n\x0bModelsReply\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\"8\n\nTensorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\"\x88\x01\n\x0bSegmentInfo\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0e\n\x06shares\x18\x03 \x03(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x65xchange_seconds\x18\x05 \x01(\x01\x12\x16\n\x0e\x65xchange_bytes\x18\x06 \x01(\x04\"\xde\x04\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12+\n\x06inputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x05 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x06 \x01(\t\x12.\n\x08segments\x18\x07 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x08 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\t \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\n \x03(\t\x12\x14\n\x0cpushed_bytes\x18\x0b \x01(\x04\x12\x45\n\x0eresident_bytes\x18\x0c \x03(\x0b\x32-.flexpie.wire.v1.ModelInfo.ResidentBytesEntry\x12.\n\x08profiles\x18\r \x03(\x0b\x32\x1c.flexpie.wire.v1.ProfileInfo\x12\x1b\n\x13requests_per_second\x18\x0e \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\x0f \x01(\x08\x12\x11\n\tobjective\x18\x10 \x01(\t\x12\x0e\n\x06remark\x18\x11 \x01(\t\x12\x10\n\x08\x62oundary\x18\x12 \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x91\x04\n\x0bProfileInfo\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x06inputs\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12,\n\x07outputs\x18\x04 \x03(\x0b\x32\x1b.flexpie.wire.v1.TensorInfo\x12\x15\n\rdeployment_id\x18\x05 \x01(\t\x12.\n\x08segments\x18\x06 \x03(\x0b\x32\x1c.flexpie.wire.v1.SegmentInfo\x12\x19\n\x11predicted_seconds\x18\x07 \x01(\x01\x12\x1d\n\x15single_device_seconds\x18\x08 \x01(\x01\x12\x0f\n\x07\x64\x65vices\x18\t \x03(\t\x12\x14\n\x0cpushed_bytes\x18\n \x01(\x04\x12G\n\x0eresident_bytes\x18\x0b \x03(\x0b\x32/.flexpie.wire.v1.ProfileInfo.ResidentBytesEntry\x12\x1b\n\x13requests_per_second\x18\x0c \x01(\x01\x12\"\n\x1asingle_device_lacks_memory\x18\r \x01(\x08\x12\x0e\n\x06remark\x18\x0e \x01(\t\x12\x10\n\x08\x62oundary\x18\x0f \x01(\t\x1a\x34\n\x12ResidentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x8e\x01\n\nDeviceInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x1e\n\x16\x63\x65rtificate_expires_at\x18\x07 \x01(\x04\"\x15\n\x13MasterStatusRequest\"\xd5\x03\n\x11MasterStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x02 \x01(\x01\x12,\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1b.flexpie.wire.v1.DeviceInfo\x12*\n\x06models\x18\x04 \x03(\x0b\x32\x1a.flexpie.wire.v1.ModelInfo\x12\x1a\n\x12requests_in_flight\x18\x05 \x01(\r\x12\x15\n\rrequests_done\x18\x06 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x07 \x01(\x04\x12\x17\n\x0fscattered_bytes\x18\x08 \x01(\x04\x12\x16\n\x0egathered_bytes\x18\t \x01(\x04\x12+\n\x08holdings\x18\n \x01(\x0b\x32\x19.flexpie.wire.v1.Holdings\x12\x18\n\x10requests_refused\x18\x0b \x01(\x04\x12\x1e\n\x16\x63\x65rtificate_expires_at\x18\x0c \x01(\x04\x12\x17\n\x0f\x61nswers_checked\x18\r \x01(\x04\x12\x15\n\ranswers_wrong\x18\x0e \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x0f \x01(\x04\x12\x18\n\x10\x62\x61tched_requests\x18\x10 \x01(\x04\x32\x98\x03\n\rMasterService\x12G\n\x04Load\x12\x1c.flexpie.wire.v1.LoadRequest\x1a\x1d.flexpie.wire.v1.LoadProgress(\x01\x30\x01\x12\x46\n\x06Unload\x12\x1e.flexpie.wire.v1.UnloadRequest\x1a\x1c.flexpie.wire.v1.UnloadReply\x12\x46\n\x06Models\x12\x1e.flexpie.wire.v1.ModelsRequest\x1a\x1c.flexpie.wire.v1.ModelsReply\x12X\n\x0cMasterStatus\x12$.flexpie.wire.v1.MasterStatusRequest\x1a\".flexpie.wire.v1.MasterStatusReply\x12T\n\nTraceModel\x12\".flexpie.wire.v1.TraceModelRequest\x1a .flexpie.wire.v1.TraceModelReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,41 +54,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILE_INPUTSHAPESENTRY']._serialized_start=390
   _globals['_PROFILE_INPUTSHAPESENTRY']._serialized_end=464
   _globals['_LOADSPEC']._serialized_start=467
-  _globals['_LOADSPEC']._serialized_end=811
+  _globals['_LOADSPEC']._serialized_end=829
   _globals['_LOADSPEC_INPUTSHAPESENTRY']._serialized_start=390
   _globals['_LOADSPEC_INPUTSHAPESENTRY']._serialized_end=464
-  _globals['_FILECHUNK']._serialized_start=813
-  _globals['_FILECHUNK']._serialized_end=857
-  _globals['_LOADREQUEST']._serialized_start=859
-  _globals['_LOADREQUEST']._serialized_end=971
-  _globals['_LOADPROGRESS']._serialized_start=974
-  _globals['_LOADPROGRESS']._serialized_end=1142
-  _globals['_UNLOADREQUEST']._serialized_start=1144
-  _globals['_UNLOADREQUEST']._serialized_end=1173
-  _globals['_UNLOADREPLY']._serialized_start=1175
-  _globals['_UNLOADREPLY']._serialized_end=1188
-  _globals['_MODELSREQUEST']._serialized_start=1190
-  _globals['_MODELSREQUEST']._serialized_end=1205
-  _globals['_MODELSREPLY']._serialized_start=1207
-  _globals['_MODELSREPLY']._serialized_end=1264
-  _globals['_TENSORINFO']._serialized_start=1266
-  _globals['_TENSORINFO']._serialized_end=1322
-  _globals['_SEGMENTINFO']._serialized_start=1325
-  _globals['_SEGMENTINFO']._serialized_end=1461
-  _globals['_MODELINFO']._serialized_start=1464
-  _globals['_MODELINFO']._serialized_end=2052
-  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_start=2000
-  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_end=2052
-  _globals['_PROFILEINFO']._serialized_start=2055
-  _globals['_PROFILEINFO']._serialized_end=2566
-  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_start=2000
-  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_end=2052
-  _globals['_DEVICEINFO']._serialized_start=2569
-  _globals['_DEVICEINFO']._serialized_end=2711
-  _globals['_MASTERSTATUSREQUEST']._serialized_start=2713
-  _globals['_MASTERSTATUSREQUEST']._serialized_end=2734
-  _globals['_MASTERSTATUSREPLY']._serialized_start=2737
-  _globals['_MASTERSTATUSREPLY']._serialized_end=3206
-  _globals['_MASTERSERVICE']._serialized_start=3209
-  _globals['_MASTERSERVICE']._serialized_end=3617
+  _globals['_FILECHUNK']._serialized_start=831
+  _globals['_FILECHUNK']._serialized_end=875
+  _globals['_LOADREQUEST']._serialized_start=877
+  _globals['_LOADREQUEST']._serialized_end=989
+  _globals['_LOADPROGRESS']._serialized_start=992
+  _globals['_LOADPROGRESS']._serialized_end=1160
+  _globals['_UNLOADREQUEST']._serialized_start=1162
+  _globals['_UNLOADREQUEST']._serialized_end=1191
+  _globals['_UNLOADREPLY']._serialized_start=1193
+  _globals['_UNLOADREPLY']._serialized_end=1206
+  _globals['_MODELSREQUEST']._serialized_start=1208
+  _globals['_MODELSREQUEST']._serialized_end=1223
+  _globals['_MODELSREPLY']._serialized_start=1225
+  _globals['_MODELSREPLY']._serialized_end=1282
+  _globals['_TENSORINFO']._serialized_start=1284
+  _globals['_TENSORINFO']._serialized_end=1340
+  _globals['_SEGMENTINFO']._serialized_start=1343
+  _globals['_SEGMENTINFO']._serialized_end=1479
+  _globals['_MODELINFO']._serialized_start=1482
+  _globals['_MODELINFO']._serialized_end=2088
+  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_start=2036
+  _globals['_MODELINFO_RESIDENTBYTESENTRY']._serialized_end=2088
+  _globals['_PROFILEINFO']._serialized_start=2091
+  _globals['_PROFILEINFO']._serialized_end=2620
+  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_start=2036
+  _globals['_PROFILEINFO_RESIDENTBYTESENTRY']._serialized_end=2088
+  _globals['_DEVICEINFO']._serialized_start=2623
+  _globals['_DEVICEINFO']._serialized_end=2765
+  _globals['_MASTERSTATUSREQUEST']._serialized_start=2767
+  _globals['_MASTERSTATUSREQUEST']._serialized_end=2788
+  _globals['_MASTERSTATUSREPLY']._serialized_start=2791
+  _globals['_MASTERSTATUSREPLY']._serialized_end=3260
+  _globals['_MASTERSERVICE']._serialized_start=3263
+  _globals['_MASTERSERVICE']._serialized_end=3671
 # @@protoc_insertion_point(module_scope)

@@ -52,7 +52,7 @@ class Profile(_message.Message):
     def __init__(self, input_shapes: _Optional[_Mapping[str, Shape]] = ...) -> None: ...
 
 class LoadSpec(_message.Message):
-    __slots__ = ("name", "input_shapes", "scheme", "total_bytes", "profiles", "objective", "plan", "in_flight", "batching")
+    __slots__ = ("name", "input_shapes", "scheme", "total_bytes", "profiles", "objective", "plan", "in_flight", "batching", "boundary")
     class InputShapesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class LoadSpec(_message.Message):
     PLAN_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     name: str
     input_shapes: _containers.MessageMap[str, Shape]
     scheme: str
@@ -78,7 +79,8 @@ class LoadSpec(_message.Message):
     plan: str
     in_flight: int
     batching: Batching
-    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ..., profiles: _Optional[_Iterable[_Union[Profile, _Mapping]]] = ..., objective: _Optional[str] = ..., plan: _Optional[str] = ..., in_flight: _Optional[int] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ...) -> None: ...
+    boundary: str
+    def __init__(self, name: _Optional[str] = ..., input_shapes: _Optional[_Mapping[str, Shape]] = ..., scheme: _Optional[str] = ..., total_bytes: _Optional[int] = ..., profiles: _Optional[_Iterable[_Union[Profile, _Mapping]]] = ..., objective: _Optional[str] = ..., plan: _Optional[str] = ..., in_flight: _Optional[int] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., boundary: _Optional[str] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("file_name", "data")
@@ -163,7 +165,7 @@ class SegmentInfo(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., scheme: _Optional[str] = ..., shares: _Optional[_Iterable[float]] = ..., compute_seconds: _Optional[float] = ..., exchange_seconds: _Optional[float] = ..., exchange_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "profiles", "requests_per_second", "single_device_lacks_memory", "objective", "remark")
+    __slots__ = ("name", "state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "profiles", "requests_per_second", "single_device_lacks_memory", "objective", "remark", "boundary")
     class ResidentBytesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +190,7 @@ class ModelInfo(_message.Message):
     SINGLE_DEVICE_LACKS_MEMORY_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     REMARK_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: str
     reason: str
@@ -205,10 +208,11 @@ class ModelInfo(_message.Message):
     single_device_lacks_memory: bool
     objective: str
     remark: str
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., profiles: _Optional[_Iterable[_Union[ProfileInfo, _Mapping]]] = ..., requests_per_second: _Optional[float] = ..., single_device_lacks_memory: _Optional[bool] = ..., objective: _Optional[str] = ..., remark: _Optional[str] = ...) -> None: ...
+    boundary: str
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., profiles: _Optional[_Iterable[_Union[ProfileInfo, _Mapping]]] = ..., requests_per_second: _Optional[float] = ..., single_device_lacks_memory: _Optional[bool] = ..., objective: _Optional[str] = ..., remark: _Optional[str] = ..., boundary: _Optional[str] = ...) -> None: ...
 
 class ProfileInfo(_message.Message):
-    __slots__ = ("state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "requests_per_second", "single_device_lacks_memory", "remark")
+    __slots__ = ("state", "reason", "inputs", "outputs", "deployment_id", "segments", "predicted_seconds", "single_device_seconds", "devices", "pushed_bytes", "resident_bytes", "requests_per_second", "single_device_lacks_memory", "remark", "boundary")
     class ResidentBytesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +234,7 @@ class ProfileInfo(_message.Message):
     REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SINGLE_DEVICE_LACKS_MEMORY_FIELD_NUMBER: _ClassVar[int]
     REMARK_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     state: str
     reason: str
     inputs: _containers.RepeatedCompositeFieldContainer[TensorInfo]
@@ -244,7 +249,8 @@ class ProfileInfo(_message.Message):
     requests_per_second: float
     single_device_lacks_memory: bool
     remark: str
-    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., requests_per_second: _Optional[float] = ..., single_device_lacks_memory: _Optional[bool] = ..., remark: _Optional[str] = ...) -> None: ...
+    boundary: str
+    def __init__(self, state: _Optional[str] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., deployment_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., predicted_seconds: _Optional[float] = ..., single_device_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[str]] = ..., pushed_bytes: _Optional[int] = ..., resident_bytes: _Optional[_Mapping[str, int]] = ..., requests_per_second: _Optional[float] = ..., single_device_lacks_memory: _Optional[bool] = ..., remark: _Optional[str] = ..., boundary: _Optional[str] = ...) -> None: ...
 
 class DeviceInfo(_message.Message):
     __slots__ = ("name", "address", "state", "reason", "worker_id", "version", "certificate_expires_at")

@@ -117,3 +117,17 @@ def test_files_are_for_one_profile(folder: Path) -> None:
         result = CliRunner().invoke(main, ["plan", *given, *profiles, option, "file"])
         assert result.exit_code == 2
         assert f"{option} is for one plan" in result.stderr
+
+
+def test_float16_boundaries_are_told_written_and_read_again(folder: Path) -> None:
+    given = ("--scheme", "InH", "--no-compare")
+    exact = summary(folder, *given)
+    narrow = summary(folder, *given, "--boundary", "float16", "--output", str(folder / "narrow.json"))
+    assert (exact["boundary"], narrow["boundary"]) == ("float32", "float16")
+    sent = [sum(segment["exchange_bytes"] for segment in found["segments"][1:]) for found in (exact, narrow)]
+    assert sent[0] == 2 * sent[1] > 0
+    again = run(folder, "--plan", str(folder / "narrow.json"))
+    assert "Between devices float32 tensors are float16" in again.stdout
+    assert "Between devices" not in run(folder, "--scheme", "InH").stdout
+    both = run(folder, "--plan", str(folder / "narrow.json"), "--boundary", "float32")
+    assert (both.exit_code, "either --boundary or --plan" in both.output) == (2, True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import MASTER_NAME, Cluster, Device, Link, Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.heartbeat import Heartbeat
@@ -118,7 +119,10 @@ def test_a_model_says_how_many_requests_run_at_once_and_together(tmp_path: Path)
     (found,) = _read(tmp_path, DEVICES + model + "  in_flight: 3\n  batching: {max: 5, wait: 2 ms}\n").models
     assert found.serving == Serving(in_flight=3, max_batch=5, batch_wait_seconds=0.002)
     assert found.profiles == ({"x": (1, 3)}, {"x": (2, 3)}, {"x": (4, 3)})
+    (found,) = _read(tmp_path, DEVICES + model + "  boundary: float16\n").models
+    assert found.boundary is Boundary.FLOAT16
     (found,) = _read(tmp_path, DEVICES + model + "  batching: {max: 2}\n").models
+    assert found.boundary is Boundary.FLOAT32
     assert found.serving == Serving(max_batch=2, batch_wait_seconds=0.005)
     (found,) = _read(tmp_path, DEVICES + model).models
     assert found.serving == Serving()
@@ -256,6 +260,14 @@ def test_a_model_may_have_several_profiles(tmp_path: Path) -> None:
         (
             DEVICES + "models:\n- path: a.onnx\n  batching: {max: 4}\n",
             "6: models[0].batching: expected, for batching, shapes of every input that begin with 1",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  boundary: fp16\n",
+            "6: models[0].boundary: expected one of float32, float16, found 'fp16'.",
+        ),
+        (
+            DEVICES + "models:\n- path: a.onnx\n  plan: p.json\n  boundary: float16\n",
+            "7: models[0].boundary: expected either a boundary or a plan, which has one, found both.",
         ),
         (
             DEVICES + "models:\n- path: a.onnx\n  input_shapes: {x: [1]}\n  batching: {max: 999}\n",

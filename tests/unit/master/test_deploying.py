@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from flexpie.compiler.blobs import Blob, blob_of
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster, Device, Link
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Plan, Segment, SegmentCost
@@ -55,6 +56,9 @@ class FakePipeline:
         """Before the error."""
         self.planned: list[tuple[int, ...]] = []
         self.siblings: list[list[tuple[int, ...]]] = []
+        self.boundaries: list[Boundary] = []
+        self.given_boundary = Boundary.FLOAT32
+        """Of the plan files that are read."""
         self.before_plan: Callable[[], object] = lambda: None
         self.error: FlexPieError | None = None
 
@@ -82,8 +86,10 @@ class FakePipeline:
         scheme: str = "auto",
         objective: str = "latency",
         siblings: Sequence[Any] = (),
+        boundary: Boundary = Boundary.FLOAT32,
     ) -> Any:
         assert (scheme, objective) == ("InH", "latency")
+        self.boundaries.append(boundary)
         self.siblings.append([sibling.graph.tensors["x"].shape for sibling in siblings])
         self.before_plan()
         self.planned.append(model.graph.tensors["x"].shape)
@@ -101,7 +107,7 @@ class FakePipeline:
         """A plan file of these tests names the devices that take part."""
         names = tuple(device.name for device in cluster.devices)
         shares = tuple(float(name in text) for name in names)
-        return Plan("digest", names, (Segment(0, 3, IN_H, shares),))
+        return Plan("digest", names, (Segment(0, 3, IN_H, shares),), boundary=self.given_boundary)
 
     def write_plan(self, model: Any, cluster: Cluster, plan: Plan) -> str:
         return " ".join(plan.devices)
@@ -247,6 +253,20 @@ def test_without_one_of_its_devices_a_given_plan_gives_way_to_another() -> None:
     assert summary.remark == "planned anew: the plan that was given needs c"
     assert summary.predicted_seconds == 0.5
     assert bench.pipeline.planned == [(4,)]
+
+
+def test_what_is_planned_instead_of_a_given_plan_has_its_boundary() -> None:
+    bench = Bench()
+    bench.pipeline.given_boundary = Boundary.FLOAT16
+    _planned(bench, ("a", "b"))
+    assert bench.pipeline.boundaries == [Boundary.FLOAT16]
+
+
+def test_a_model_is_planned_with_its_boundary_and_told_so() -> None:
+    bench = Bench()
+    entry = dataclasses.replace(ENTRY, boundary=Boundary.FLOAT16)
+    asyncio.run(bench.deployer.deploy(StartDeployment("d", entry, ("a", "b", "c")), {}))
+    assert bench.pipeline.boundaries == [Boundary.FLOAT16]
 
 
 PROFILES = dataclasses.replace(ENTRY, profiles=({"x": (4,)}, {"x": (8,)}))

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster, Device, Link
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Objective, Plan, Segment, SegmentCost
@@ -47,7 +48,7 @@ class Pipeline:
         assert [device.name for device in cluster.devices] == ["a", "b"]
         return PLAN
 
-    def plan_model(self, model: Any, cluster: Cluster, scheme: str, objective: str) -> Any:
+    def plan_model(self, model: Any, cluster: Cluster, scheme: str, objective: str, boundary: Boundary) -> Any:
         self.clusters.append(cluster)
         return SimpleNamespace(latency_seconds=self.best, objective=Objective.LATENCY)
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster, Device, Link
+from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
@@ -62,6 +64,7 @@ def test_whatever_a_deployment_follows_from_changes_its_fingerprint() -> None:
         replace(ENTRY, scheme="InH"),
         replace(ENTRY, objective="memory"),
         replace(ENTRY, plan="{}"),
+        replace(ENTRY, boundary=Boundary.FLOAT16),
     ]
     found = {fingerprint(content, entry, 0, cluster)
              for content in ("1", "2") for entry in entries for cluster in clusters}  # fmt: skip
@@ -72,5 +75,17 @@ def test_whatever_a_deployment_follows_from_changes_its_fingerprint() -> None:
 def test_the_order_of_links_does_not_matter() -> None:
     links = {("a", "b"): Link(1e8, 1e-3), ("b", "a"): Link(1e7, 1e-3)}
     backwards = dict(reversed(links.items()))
-    keys = {plan_key("m", (), replace(CLUSTER, links=given), "auto", "latency") for given in (links, backwards)}
+    keys = {plan_key("m", (), replace(CLUSTER, links=given), "auto", "latency", Boundary.FLOAT32)
+            for given in (links, backwards)}  # fmt: skip
     assert len(keys) == 1
+
+
+def test_plans_of_one_boundary_are_not_used_for_another() -> None:
+    assert len({plan_key("m", (), CLUSTER, "auto", "latency", boundary) for boundary in Boundary}) == 2
+
+
+def test_a_deployment_that_is_taken_up_again_has_its_boundary() -> None:
+    programs = {1: DeviceProgram(1, (), ())}
+    deployment = Deployment("d", "cat", ("a", "b"), (1,), DeviceProgram(MASTER, (), ()), (), boundary=Boundary.FLOAT16)
+    saved = Saved(deployment, ("a", "b"), programs, Interface((), ()), replace(SUMMARY, boundary=Boundary.FLOAT16))
+    assert saved_from_bytes(saved_to_bytes(saved), "cat") == saved

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from flexpie.core.boundary import Boundary
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.tensor import ElementType, TensorSpec
@@ -88,6 +90,31 @@ def test_what_cannot_be_compared_is_no_alarm(error: Exception) -> None:
     bench.check(1.0)
     assert (bench.checks.checked, bench.told) == (0, [])
     assert bench.checks.is_due(SPLIT) is not isinstance(error, NotComparableError)
+
+
+def _rounded(**outputs: tuple[ElementType, float]) -> tuple[Deployment, Arrays]:
+    """A deployment with float16 boundaries, and an answer of it."""
+    specs = tuple(TensorSpec(name, (2,), kind) for name, (kind, _) in outputs.items())
+    deployment = replace(SPLIT, outputs=specs, boundary=Boundary.FLOAT16)
+    return deployment, {name: np.full(2, value, kind.value) for name, (kind, value) in outputs.items()}
+
+
+@pytest.mark.parametrize(("split", "alarms"), [(1.001, 0), (0.99, 0), (1.05, 1), (float("nan"), 1)])
+def test_float16_boundaries_may_round_but_not_more(split: float, alarms: int) -> None:
+    bench = Bench(a=1.0, b=1.0)
+    deployment, answer = _rounded(y=(ElementType.FLOAT32, split))
+    asyncio.run(bench.checks.check(Answer(deployment, 0, {}, answer)))
+    assert (bench.checks.checked, bench.checks.failed) == (1, alarms)
+
+
+def test_whole_numbers_behind_float16_boundaries_are_not_compared() -> None:
+    bench = Bench(a=1.0, b=1.0)
+    deployment, answer = _rounded(y=(ElementType.FLOAT32, 1.0), best=(ElementType.INT64, 7))
+    asyncio.run(bench.checks.check(Answer(deployment, 0, {}, answer)))
+    assert (bench.checks.checked, bench.checks.failed) == (1, 0)
+    deployment, answer = _rounded(best=(ElementType.INT64, 7))
+    asyncio.run(bench.checks.check(Answer(deployment, 0, {}, answer)))
+    assert (bench.checks.checked, bench.checks.is_due(deployment)) == (1, False)
 
 
 def test_the_largest_group_that_agrees_is_trusted() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,29 @@ def test_everything_survives(tmp_path: Path) -> None:
     assert store.deployments("cat") == {1: READY}
     assert store.plan("k") == "plan"
     assert store.file_hash(Path("/a"), 3, 5) == "abc"
+    store.close()
+
+
+def test_a_boundary_goes_with_its_model(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.keep_model(replace(CAT, boundary="float16"))
+    store.keep_model(replace(CAT, name="dog"))
+    store = _reopened(store)
+    assert [(model.name, model.boundary) for model in store.models()] == [("cat", "float16"), ("dog", "float32")]
+    store.remove_model("cat")
+    store.keep_model(CAT)
+    assert store.models() == [replace(CAT, name="dog"), CAT]
+    store.close()
+
+
+def test_a_file_of_before_there_were_boundaries_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.keep_model(CAT)
+    store.close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as file:
+        file.execute("DROP TABLE boundaries")
+    store = Store(tmp_path)
+    assert store.models() == [CAT]
     store.close()
 
 
