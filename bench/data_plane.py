@@ -1,6 +1,6 @@
 """What dividing costs each device's processor: the time outside onnxruntime, per inference and per message.
 
-    python -m bench.data_plane [--model resnet18] [--devices 4] [--inferences 300]
+    python -m bench.data_plane [--model resnet18] [--devices 4] [--inferences 300] [--boundary float16]
 
 Real worker processes and a master on loopback, with a plan for devices at a fifth of a core and 1 Gbit/s. Each worker
 keeps to one core, as the testbed's devices do. Other work on the machine lengthens every figure, onnxruntime's as well:
@@ -28,6 +28,7 @@ from rich.table import Table
 import flexpie_models
 from flexpie.cli.processes import DaemonProcess
 from flexpie.client import Client
+from flexpie.core.boundary import BOUNDARIES
 from flexpie.security.channels import open_channel
 from flexpie.wire.limits import channel_options
 from flexpie.wire.v1.worker_pb2 import WorkerStatusReply, WorkerStatusRequest
@@ -81,7 +82,9 @@ def used(before: WorkerStatusReply, after: WorkerStatusReply, inferences: int) -
                counts["frames_received"], counts["bytes_sent"] / 1000)  # fmt: skip
 
 
-def measure(model: str, devices: int, inferences: int, rounds: int, in_flight: int) -> tuple[list[list[Use]], float]:
+def measure(
+    model: str, devices: int, inferences: int, rounds: int, in_flight: int, boundary: str
+) -> tuple[list[list[Use]], float]:
     """The devices' use in each round, and the median seconds of an inference."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flexpie-bench-")))
@@ -99,7 +102,7 @@ def measure(model: str, devices: int, inferences: int, rounds: int, in_flight: i
         stubs = [WorkerServiceStub(channel) for channel in channels]
         path = folder / f"{model}.onnx"
         path.write_bytes(flexpie_models.build(model).SerializeToString())
-        client.load(path, name=model)
+        client.load(path, name=model, boundary=boundary)
         feeds = _inputs(path)
         seconds: list[float] = []
         _ask(client, model, feeds, inferences // 4 + 1, in_flight)
@@ -148,9 +151,10 @@ def _ask(client: Client, model: str, feeds: dict[str, npt.NDArray[Any]], count: 
 @click.option("--inferences", default=200, show_default=True, help="In each round.")
 @click.option("--rounds", default=3, show_default=True, help="The median of them counts.")
 @click.option("--in-flight", default=1, show_default=True, help="Requests at once.")
-def main(model: str, devices: int, inferences: int, rounds: int, in_flight: int) -> None:
+@click.option("--boundary", default="float32", show_default=True, type=click.Choice(BOUNDARIES))
+def main(model: str, devices: int, inferences: int, rounds: int, in_flight: int, boundary: str) -> None:
     """Print the processor time of each device by part, in milliseconds per inference."""
-    found, latency = measure(model, devices, inferences, rounds, in_flight)
+    found, latency = measure(model, devices, inferences, rounds, in_flight, boundary)
     table = Table("device", "onnxruntime", "steps", "event loop", "gRPC threads", "outside", "sent", "received", "kB",
                   "µs per message", title=f"{model}: ms of a core per inference")  # fmt: skip
     outside: list[float] = []

@@ -13,6 +13,7 @@ from typing import Any
 from flexpie.benchmark.orders import Answer, arrays_of, serve
 from flexpie.benchmark.tracing import segment_seconds, typical
 from flexpie.client import Client
+from flexpie.core.boundary import Boundary
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.reference.comparing import Comparison, compare
 
@@ -29,6 +30,7 @@ class Asker:
         self._client: Client | None = None
         self._inputs: dict[str, Any] = {}
         self._expected: dict[str, Any] = {}
+        self._boundaries: dict[str, Boundary] = {}
 
     @property
     def client(self) -> Client:
@@ -50,7 +52,9 @@ class Asker:
 
     def load(self, model: str, name: str, shapes: dict[str, list[int]], plan: str) -> Answer:
         """Deploy a plan."""
-        self.client.load(model, name=name, input_shapes={key: tuple(shape) for key, shape in shapes.items()}, plan=plan)
+        input_shapes = {key: tuple(shape) for key, shape in shapes.items()}
+        info = self.client.load(model, name=name, input_shapes=input_shapes, plan=plan)
+        self._boundaries[name] = Boundary(info.boundary)
         return {}
 
     def ask(self, name: str, requests: int, in_flight: int) -> Answer:
@@ -92,7 +96,7 @@ class Asker:
     def _once(self, name: str) -> tuple[float, Comparison]:
         start = time.perf_counter()
         outputs = self.client.infer(name, self._inputs)
-        return time.perf_counter() - start, compare(self._expected, outputs)
+        return time.perf_counter() - start, compare(self._expected, outputs, self._boundaries[name])
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from flexpie.core.strategy import AUTO, BASELINES
 ALONE = "onnxruntime"
 """Strategy: the model in onnxruntime alone on the fastest device, its input in place, no FlexPie."""
 OURS = AUTO
+OURS_FLOAT16 = f"{AUTO}-float16"
+"""Strategy: our plan with float16 boundaries. Its answers are rounded, so it is compared where it is asked for only."""
 STRATEGIES = (OURS, ALONE, *BASELINES)
 
 EQUAL, UNEQUAL = "equal", "unequal"

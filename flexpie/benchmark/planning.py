@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexpie import pipeline
-from flexpie.benchmark.cells import ALONE, OURS, Cell
+from flexpie.benchmark.cells import ALONE, OURS, OURS_FLOAT16, Cell
 from flexpie.benchmark.model_files import ModelFiles
 from flexpie.benchmark.records import Planned, Simulated
 from flexpie.benchmark.tracing import simulated_segment_seconds
+from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Objective, Plan
@@ -87,10 +88,12 @@ def simulate_strategies(cell: Cell, files: ModelFiles, cluster: Cluster, plans: 
 
 
 def _plan(cell: Cell, files: ModelFiles, cluster: Cluster, name: str) -> Strategy:
-    scheme = SINGLE_DEVICE if name == ALONE else name
-    objective = Objective.THROUGHPUT if name == OURS and cell.in_flight > 1 else Objective.LATENCY
+    ours = name in (OURS, OURS_FLOAT16)
+    scheme = OURS if ours else SINGLE_DEVICE if name == ALONE else name
+    objective = Objective.THROUGHPUT if ours and cell.in_flight > 1 else Objective.LATENCY
+    boundary = Boundary.FLOAT16 if name == OURS_FLOAT16 else Boundary.FLOAT32
     begin = time.process_time()
-    result = pipeline.plan_model(files.imported, cluster, scheme, objective.value)
+    result = pipeline.plan_model(files.imported, cluster, scheme, objective.value, boundary=boundary)
     spent = time.process_time() - begin
     if name == ALONE:
         return Strategy("", result.plan, 0.0, 0.0)

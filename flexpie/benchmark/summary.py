@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flexpie.benchmark import statistics
-from flexpie.benchmark.cells import ALONE, OURS, Cell, by_information
+from flexpie.benchmark.cells import ALONE, OURS, OURS_FLOAT16, Cell, by_information
 from flexpie.benchmark.records import Check, Failed, Launch, Planned, Record, Simulated, Traced
 from flexpie.benchmark.statistics import Estimate
 from flexpie.core.strategy import BASELINES
@@ -57,7 +57,7 @@ class CellResult:
     def strategies(self) -> list[str]:
         """Those that have figures."""
         found = self.launches if self.measured else self.simulated
-        return [name for name in (OURS, ALONE, *BASELINES) if name in found]
+        return [name for name in (OURS, OURS_FLOAT16, ALONE, *BASELINES) if name in found]
 
     def seconds(self, strategy: str) -> list[tuple[float, ...]]:
         """Of each request of each launch."""

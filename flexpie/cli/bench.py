@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 EXIT_INCOMPLETE = 1
 """An answer was wrong, or cells were left out because of noise or failures."""
 _STRATEGIES = (AUTO, "onnxruntime", *BASELINES)
+_MORE = (f"{AUTO}-float16",)
+"""Measured where they are asked for only."""
 
 
 @click.group(invoke_without_command=True)
@@ -45,9 +47,10 @@ _STRATEGIES = (AUTO, "onnxruntime", *BASELINES)
 @click.option("--topology", type=Listed(("mesh", "ring", "star")), help="How messages travel.")
 @click.option(
     "--strategies",
-    type=Listed(_STRATEGIES),
+    type=Listed((*_STRATEGIES, *_MORE)),
     help="What is compared; 'auto' is FlexPie's own plan, "
-    "'onnxruntime' the model alone on the fastest device.  [default: all]",
+    "'onnxruntime' the model alone on the fastest device; 'auto-float16' has float16 boundaries.  "
+    "[default: all but that]",
 )
 @click.option("--in-flight", default="1", show_default=True, type=Counts(1, 256), help="Requests under way at once.")
 @click.option("--launches", type=click.IntRange(1, 1000), help="Of each strategy in each cell.")

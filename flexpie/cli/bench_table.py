@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from flexpie.benchmark.cells import ALONE, OURS, bandwidth_label
+from flexpie.benchmark.cells import ALONE, OURS, OURS_FLOAT16, bandwidth_label
 from flexpie.benchmark.statistics import geometric_mean
 from flexpie.benchmark.summary import errors
 from flexpie.cli.console import counted
@@ -50,6 +50,8 @@ def headline(result: CellResult) -> str:
     parts += [f"{_interval(speed_up)} times as fast as {ALONE}"] if speed_up else []
     if best is not None and (against := result.times_faster(OURS, best)) is not None:
         parts.append(f"{_interval(against)} times as fast as {best}")
+    if (against := result.times_faster(OURS_FLOAT16, OURS)) is not None:
+        parts.append(f"{OURS_FLOAT16} {_interval(against)} times as fast as {OURS}")
     return ": ".join([parts[0], ", ".join([*parts[1:], *([result.mark] if result.mark else [])])])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from flexpie.benchmark.cells import ALONE, OURS
+from flexpie.benchmark.cells import ALONE, OURS, OURS_FLOAT16
 from flexpie.core.strategy import BASELINES
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COLOURS: Mapping[str, str] = {
     OURS: "#d62728",
+    OURS_FLOAT16: "#e377c2",
     ALONE: "#222222",
     **dict(
         zip(
@@ -26,7 +27,7 @@ COLOURS: Mapping[str, str] = {
     ),
 }
 """By strategy, the same in all pictures."""
-LABELS: Mapping[str, str] = {OURS: "FlexPie", ALONE: "onnxruntime alone"}
+LABELS: Mapping[str, str] = {OURS: "FlexPie", OURS_FLOAT16: "FlexPie, float16", ALONE: "onnxruntime alone"}
 """Of strategies that are not called by their name."""
 
 

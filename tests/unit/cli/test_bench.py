@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from flexpie.benchmark.records import Simulated
 from flexpie.benchmark.results import read_results
 from flexpie.benchmark.summary import summarise
+from flexpie.cli.bench_table import headline
 from flexpie.cli.main import main
 
 
@@ -34,6 +35,18 @@ def test_cells_are_simulated_and_not_again(tmp_path: Path) -> None:
     before = Path(output).read_bytes()
     assert bench(*words, "--output", output).exit_code == 0
     assert Path(output).read_bytes() == before
+
+
+def test_float16_boundaries_are_simulated_where_they_are_asked_for(tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    words = ["--simulate", "--models", "mobilenet_v1", "--devices", "4", "--shares", "equal"]
+    assert bench(*words, "--strategies", "auto,auto-float16", "--output", str(output)).exit_code == 0
+    (result,) = summarise(read_results(output).records)
+    assert result.strategies == ["auto", "auto-float16"]
+    faster = result.times_faster("auto-float16", "auto")
+    assert faster is not None
+    assert faster.value > 1.0
+    assert f"auto-float16 {faster.value:.2f} times as fast as auto" in headline(result)
 
 
 def test_several_requests_in_flight_are_simulated(tmp_path: Path) -> None:
