@@ -140,6 +140,7 @@ class Builder:
     async def _warm(self, resources: Resources) -> None:
         def warm() -> None:  # through `resources`: whatever of this call lives on, its sessions go when they are freed
             warm_sessions(resources.program, resources.sessions, resources.warm_up)
+            return_free_memory()  # sessions lay weights out anew: as much as they take lies free between them
 
         timer = self._loop.call_later(WARM_UP_SECONDS, resources.warm_up.set)
         try:
