@@ -4,8 +4,8 @@ python -m bench.startup                      as root, on a testbed of 4 devices 
 
 A master is started for a model that its workers have never seen, and a client asks all the while; then everything
 ends and is started again. Counted is the time from the master's start to the first answer. The first start may take
-what its bytes need on the master's port, and 3 s; the second one 2 s. Each worker's resident memory is compared with its
-share of weights and activations.
+what its bytes need on the master's port, and 3 s; the second one 2 s. Each worker's resident memory is compared with
+its share of weights and activations.
 """
 
 from __future__ import annotations
