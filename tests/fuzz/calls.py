@@ -64,15 +64,15 @@ def master_calls() -> list[Call]:
     return found + [_call(OPEN_INFERENCE, method, examples) for method in _methods(open_inference_pb2)]
 
 
-def worker_calls() -> list[Call]:
-    """Of a worker's services."""
+def worker_calls(peer: str) -> list[Call]:
+    """Of a worker's services; `peer` is the address of another one, for which deployments need not wait."""
     package = worker_programs.onnx_package()
     blobs = [worker_programs.ref(content) for content in package.blobs.values()]
     references = [worker_pb2.BlobChunk(data=content) for content in package.blobs.values()]
     for chunk, blob in zip(references, blobs, strict=True):
         chunk.blob.sha256, chunk.blob.nbytes = blob.sha256, blob.nbytes
     deploy = worker_pb2.DeployRequest(
-        deployment_id="fuzz", program=program_to_proto(package.programs[0]), peers={1: "127.0.0.1:1"}, model="m"
+        deployment_id="fuzz", program=program_to_proto(package.programs[0]), peers={1: peer}, model="m"
     )
     examples: dict[str, Sequence[Message]] = {
         "Handshake": [worker_pb2.HandshakeRequest(version="0.1.0", protocol=limits.PROTOCOL)],

@@ -57,7 +57,7 @@ def test_the_master_refuses_bad_input_and_goes_on(cluster: LocalCluster) -> None
 def test_a_worker_refuses_bad_input_and_goes_on(cluster: LocalCluster) -> None:
     worker = cluster.workers["a"]
     with grpc.insecure_channel(worker.address) as channel:
-        _hammer(channel, worker_calls(), worker)
+        _hammer(channel, worker_calls(cluster.workers["b"].address), worker)
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
         stub.Undeploy(worker_pb2.UndeployRequest(deployment_id="fuzz"))
         status = stub.WorkerStatus(worker_pb2.WorkerStatusRequest())
