@@ -26,6 +26,9 @@ SCOUT_STATES = 4
 already, on BERT-base it is within 0.7 % of what 128 states find."""
 CLOSE = 0.75
 """Part of a known plan's cost that bounds must reach for closer ones to be worth working out."""
+FAR = 0.6
+"""Part of the first plan's cost below which bounds are so far from it that no plan of the first sweep would bring
+them close, nor exclude much in the second one: the first is left out."""
 MOST_TRANSITIONS = 100_000
 """Steps from state to state that the second sweep may take; the search is exact unless it needs more."""
 FAR_TRANSITIONS = 20_000
@@ -81,10 +84,11 @@ def search(
     dive = Sweep(table, costs, bounds, Limits(fallback_states=1, fallback_steps=1))
     found, dropped = dive.run(), dive.dropped_seconds
     assert found is not None, "some candidate ends at every cut"
-    if dropped < found[0]:
+    longer = any(cut.relief_seconds.any() for cut in table.cuts)
+    far = most_transitions > 0 and not longer and bounds.best() < FAR * found[0]
+    if dropped < found[0] and not far:
         scout = Sweep(table, costs, bounds, Limits(found[0], fallback_states=SCOUT_STATES))
         found, dropped = min((found, scout.run() or found), key=lambda way: way[0]), scout.dropped_seconds
-    longer = any(cut.relief_seconds.any() for cut in table.cuts)
     bound = min(found[0], bounds.best() if longer else dropped)
     complete = table.complete
     if most_transitions and (bound < found[0] or longer):
