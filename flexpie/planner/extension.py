@@ -44,8 +44,8 @@ class _Extension:
         """Chains that may be worth extending."""
         self.ends, self.sets = chains.first[self.waiting], chains.replicated[self.waiting]
         places: dict[int, tuple[int, ...]] = {}
-        for cut in np.unique(self.ends).tolist():
-            places[cut] = tuple(np.unique(self.sets[self.ends == cut]).tolist())
+        for cut in sorted(set(self.ends.tolist())):
+            places[cut] = tuple(sorted(set(self.sets[self.ends == cut].tolist())))
         self.prefixes = self.growth.grow_whole(places)
         index = {
             (int(stop), places[int(stop)][choice]): at

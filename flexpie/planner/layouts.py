@@ -228,7 +228,7 @@ class TensorKind:
     def _work_out_serves(self, holdings: Indices, asked_by_master: bool) -> Mask:
         numbers = [self.holdings[number] for number in holdings.tolist()]
         sources = np.array([item.sources for item in numbers], dtype=np.int64)
-        layouts = np.unique([layout for item in numbers for layout in item.held])
+        layouts, _ = unique(np.array([layout for item in numbers for layout in item.held], dtype=np.int64))
         part_of = np.zeros((len(numbers), len(layouts)), dtype=np.float64)
         for at, item in enumerate(numbers):
             part_of[at, np.searchsorted(layouts, item.held)] = 1.0
@@ -300,14 +300,15 @@ class TensorKind:
         chosen, pairs = unique(holdings)
         numbers = [self.holdings[number] for number in chosen.tolist()]
         sources = np.array([item.sources for item in numbers], dtype=np.int64)
-        used = np.concatenate((sources, needs, [x for item in numbers for x in item.held]))
-        axes, volume = self._partial_axes(np.unique(used))
-        ends = np.nonzero(present(self._boxes[np.unique(np.concatenate((sources, needs)))]).any(axis=0))[0]
+        held_somewhere = np.array([x for item in numbers for x in item.held], dtype=np.int64)
+        moved, _ = unique(np.concatenate((sources, needs)))
+        axes, volume = self._partial_axes(unique(np.concatenate((moved, held_somewhere)))[0])
+        ends = np.nonzero(present(self._boxes[moved]).any(axis=0))[0]
         senders, wanted = self._intervals(sources[pairs], axes, ends), self._intervals(needs, axes, ends)
         total = _overlap(senders, wanted)
         # What the destination holds is counted off: the union of its boxes, by inclusion and exclusion.
         counts = np.array([0 if item.held == (item.sources,) else len(item.held) for item in numbers])
-        for held in np.unique(counts[counts > 0]).tolist():  # where 0, all is disjoint from what the others send
+        for held in sorted(set(counts.tolist()) - {0}):  # where 0, all is disjoint from what the others send
             rows = np.nonzero(counts[pairs] == held)[0]
             layouts = np.array(
                 [item.held if n == held else (0,) * held for item, n in zip(numbers, counts, strict=True)]

@@ -26,6 +26,8 @@ _FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dr
 _PICKING = frozenset({"Gather", "GatherElements", "GatherND", "Slice"})
 """Operators that read only what they write, though a rule may need more of their input to be there."""
 _MATRIX = frozenset({"MatMul", "Gemm"})
+_NOT_FUSED = _MATRIX | {"Conv"}
+"""Operators that take time of their own even where they follow another one in its layer."""
 
 
 class PhysicsCostModel:
@@ -82,14 +84,17 @@ class PhysicsCostModel:
 
 def layer_seconds(works: LayerWork, rates: DeviceRates) -> float:
     """Seconds of a layer's part on a device."""
-    return sum(work_seconds(work, rates) for work in works)
+    seconds = 0.0
+    for work in works:
+        seconds += work_seconds(work, rates)
+    return seconds
 
 
 def work_seconds(work: Work, rates: DeviceRates) -> float:
     """Seconds of an operator's part on a device."""
     if work.op_type in _FREE:
         return rates.node_seconds
-    if work.linked and work.op_type not in _MATRIX | {"Conv"}:
+    if work.linked and work.op_type not in _NOT_FUSED:
         return 0.0  # done on the result of the operator in front of it while that is in a register
     computing = work.flops / _flops_per_second(work, rates)
     read = work.bytes_written if work.op_type in _PICKING else work.bytes_read

@@ -179,7 +179,7 @@ class WorkSeconds:
         done = np.zeros(self.seconds.shape, dtype=np.bool_)
         for steps in self.steps.distinct():
             done[steps.works, np.arange(self.steps.devices)] = True
-        for twin in np.unique(twins).tolist():
+        for twin in sorted(set(self.model.twins)):
             alike = np.nonzero(twins == twin)[0]
             asked = np.nonzero(done[:, alike].any(axis=1) & np.isnan(self.seconds[:, twin]))[0]
             if len(asked):

@@ -209,9 +209,9 @@ class Sweep:
             used = used + cut.weight_bytes[rows]
         result = States(steps.seconds, steps.least, reached, target, used, origin)
         self._note_everywhere(result)
-        stops, begins = np.unique(cut.stop[rows], return_index=True)
-        ends = [*begins.tolist()[1:], len(result)]
-        places = zip(stops.tolist(), begins.tolist(), ends, strict=True)
+        stops = cut.stop[rows]
+        begins = [0, *(np.nonzero(stops[1:] != stops[:-1])[0] + 1).tolist()]
+        places = zip(stops[begins].tolist(), begins, [*begins[1:], len(result)], strict=True)
         return [(stop, result.take(slice(begin, end))) for stop, begin, end in places]
 
     def _note_everywhere(self, states: States) -> None:

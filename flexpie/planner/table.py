@@ -261,11 +261,11 @@ def reliefs(growth: Growth, grown: Grown) -> Array:
     found = np.zeros(len(chains.stop))
     ended = np.nonzero(chains.replicated != NOTHING)[0]
     ended = ended[~growth.equally_fast()[chains.replicated[ended]]]
-    for first in np.unique(chains.first[ended]).tolist():
+    for first in unique(chains.first[ended])[0].tolist():
         rows = grown.rows[first]
         here = ended[chains.first[ended] == first]
         seconds = rows.compute_seconds[np.searchsorted(rows.chains, here)]
-        for number in np.unique(chains.replicated[here]).tolist():
+        for number in unique(chains.replicated[here])[0].tolist():
             some = chains.replicated[here] == number
             devices = sorted(growth.sets[number])
             found[here[some]] = seconds[some].max(axis=1) - seconds[some][:, devices].min(axis=1)
