@@ -88,8 +88,8 @@ class LayerGraph:
     (`with_boundary`), and it is not in the signature."""
     bound: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     """By operator name: what `flexpie.core.rules.bind` made of it."""
-    found: dict[Any, dict[str, Any]] = field(default_factory=dict, init=False, compare=False, repr=False)
-    """By what makes operators look the same: what has been found out about them."""
+    found: dict[Any, dict[Any, Any]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """By what makes operators look the same: what has been found out about them; by a subject, about the graph."""
 
     def with_boundary(self, boundary: Boundary) -> LayerGraph:
         """The same graph, with all that was found out about it, to be planned with such boundaries."""

@@ -18,7 +18,7 @@ from flexpie.planner.evaluation import same_division
 from flexpie.planner.explanation import milliseconds
 from flexpie.planner.memory import MemoryNeed, memory_needs
 from flexpie.planner.simulation import simulate
-from flexpie.planner.walk import Walk
+from flexpie.planner.walk import walked
 
 _SAME_SECONDS = 1e-9
 
@@ -91,8 +91,7 @@ def compare(
 
 def totals_of(graph: LayerGraph, plan: Plan) -> Totals:
     """Add up a plan's predicted costs."""
-    walk = Walk(graph, len(plan.devices))
-    exchanges = [*(visit.nbytes for visit in walk.visits(plan.segments)), walk.gather()]
+    exchanges = walked(graph, len(plan.devices), plan.segments).exchanges
     return Totals(
         compute_seconds=sum(max(cost.compute_seconds) for cost in plan.costs),
         exchange_seconds=sum(cost.exchange_seconds for cost in plan.costs) + plan.gather_seconds,

@@ -13,7 +13,7 @@ from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.routes import relayed_ways
 from flexpie.core.scheme import REPLICATED, single
 from flexpie.planner.cost import Array, CostModel, LayerWork, layer_work, placed
-from flexpie.planner.walk import Walk
+from flexpie.planner.walk import walked
 
 
 def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], cost_model: CostModel) -> Plan:
@@ -23,15 +23,13 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     the segments of the exchange in front and of the slowest device's computing, plus the gathering of the outputs.
     """
     devices = len(cluster.devices)
-    walk = Walk(graph, devices)
+    walk = walked(graph, devices, segments)
     works: list[list[list[LayerWork]]] = [[] for _ in range(devices)]
-    exchanges = []
-    for visit in walk.visits(segments):
+    for visit in walk.visits:
         for device, footprint in enumerate(visit.footprints):
             works[device].append(segment_works(graph, visit.segment, footprint))
-        exchanges.append(visit.nbytes)
     compute = _compute_seconds(cost_model, works)
-    return _plan(graph, cluster, segments, compute, [*exchanges, walk.gather()], cost_model)
+    return _plan(graph, cluster, segments, compute, walk.exchanges, cost_model)
 
 
 def single_segments(graph: LayerGraph, devices: int, device: int) -> tuple[Segment, ...]:
@@ -44,16 +42,15 @@ def plans_alone(graph: LayerGraph, cluster: Cluster, cost_model: CostModel) -> l
     """The plan of the whole model on each device alone, as `evaluate` predicts it. All of them compute the same and
     exchange the same bytes with the master: the graph is walked once."""
     devices, twins = len(cluster.devices), cost_model.twins
-    walk = Walk(graph, devices)
-    visits = list(walk.visits(single_segments(graph, devices, 0)))
+    walk = walked(graph, devices, single_segments(graph, devices, 0))
+    visits = walk.visits
     works = [work for visit in visits for work in segment_works(graph, visit.segment, visit.footprints[0])]
     seconds = {twin: sum(cost_model.compute_seconds(twin, works).tolist(), start=0.0) for twin in dict.fromkeys(twins)}
-    exchanges = [*(visit.nbytes for visit in visits), walk.gather()]
     found = []
     for device in range(devices):
         order = np.arange(devices + 1)
         order[[0, device]] = device, 0
-        moved = [nbytes[order][:, order] for nbytes in exchanges]
+        moved = [nbytes[order][:, order] for nbytes in walk.exchanges]
         compute = [[seconds[twins[device]] if other == device else 0.0 for _ in visits] for other in range(devices)]
         found.append(_plan(graph, cluster, single_segments(graph, devices, device), compute, moved, cost_model))
     return found

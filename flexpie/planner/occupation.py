@@ -13,7 +13,7 @@ from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
 from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.routes import Routes
-from flexpie.planner.walk import Walk
+from flexpie.planner.walk import walked
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ class Occupations:
 
     def of_plan(self, graph: LayerGraph, plan: Plan) -> Occupation:
         """How busy a plan (with its predicted costs) keeps the cluster."""
-        walk = Walk(graph, len(plan.devices))
-        exchanges = [visit.nbytes for visit in walk.visits(plan.segments)]
-        busy = self.of_exchange(np.stack([*exchanges, walk.gather()])).sum(axis=0)
+        exchanges = walked(graph, len(plan.devices), plan.segments).exchanges
+        busy = self.of_exchange(np.stack(exchanges)).sum(axis=0)
         for cost in plan.costs:
             busy[0, :-1] += cost.compute_seconds
         return Occupation(*busy)

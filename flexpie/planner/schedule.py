@@ -17,7 +17,7 @@ from flexpie.core.program import MASTER
 from flexpie.core.routes import relayed_ways
 from flexpie.planner.cost import CostModel, LayerWork
 from flexpie.planner.evaluation import segment_works
-from flexpie.planner.walk import Walk
+from flexpie.planner.walk import walked
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,14 @@ def schedule(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
 def outline(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment]) -> Outline:
     """What the ends of a cluster do for a plan of these segments."""
     devices = range(len(cluster.devices))
-    writer, walk = _Writer(graph, relayed_ways(cluster), len(devices)), Walk(graph, len(devices))
-    for number, visit in enumerate(walk.visits(segments)):
+    writer, walk = _Writer(graph, relayed_ways(cluster), len(devices)), walked(graph, len(devices), segments)
+    for number, visit in enumerate(walk.visits):
         writer.exchange(visit.copies)
         for device, footprint in enumerate(visit.footprints):
             if footprint.parts:
                 works = segment_works(graph, visit.segment, footprint, borders=True)
                 writer.steps[device].append(Part(number, tuple(works)))
-    writer.exchange(walk.gather_copies())
+    writer.exchange(walk.gather_copies)
     writer.start_silent_devices()
     steps = tuple(tuple(writer.steps[device]) for device in devices)
     input_bytes, output_bytes = (

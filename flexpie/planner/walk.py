@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
 from flexpie.core.region import Region
 from flexpie.planner.cost import Array
+
+_REMEMBERED = 3
+"""Walks of one graph, number of devices and kind of boundary."""
 
 
 @dataclass
@@ -59,7 +63,7 @@ class Walk:
             footprints = segment_footprints(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
             needs = [(d, t, region) for d, fp in enumerate(footprints) for t, region in fp.wanted.items()]
             copies = self._exchange(needs)
-            yield Visit(segment, footprints, copies, self._bytes(copies), self._passing(segment, footprints))
+            yield Visit(segment, footprints, copies, self.nbytes_of(copies), self._passing(segment, footprints))
             owned = owned_at_end(self.graph, segment.first, segment.stop, segment.scheme, segment.shares)
             for name, regions in owned.items():
                 owners = {d: region for d, region in enumerate(regions) if region is not None}
@@ -68,7 +72,7 @@ class Walk:
 
     def gather(self) -> Array:
         """Bytes of the last exchange, which brings the outputs to the master; shape [n + 1, n + 1]."""
-        return self._bytes(self.gather_copies())
+        return self.nbytes_of(self.gather_copies())
 
     def gather_copies(self) -> tuple[Copy, ...]:
         """The last exchange."""
@@ -85,7 +89,8 @@ class Walk:
                 boxes.append(region)
         return tuple(found)
 
-    def _bytes(self, copies: Sequence[Copy]) -> Array:
+    def nbytes_of(self, copies: Sequence[Copy]) -> Array:
+        """Bytes of an exchange; shape [n + 1, n + 1]."""
         nbytes = np.zeros((self.devices + 1, self.devices + 1))
         for copy in copies:
             between_devices = MASTER not in (copy.source, copy.destination)
@@ -105,3 +110,30 @@ class Walk:
                 if name not in footprint.wanted:
                     totals[device] += itemsize * sum(box.size for box in holding.boxes.get(device, ()))
         return tuple(totals)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A walk through a whole plan, for several readers."""
+
+    visits: tuple[Visit, ...]
+    gather_copies: tuple[Copy, ...]
+    """The last exchange, which brings the outputs to the master."""
+    exchanges: tuple[Array, ...]
+    """Bytes of the exchange in front of each segment and of the last one; each of shape [n + 1, n + 1]."""
+
+
+def walked(graph: LayerGraph, devices: int, segments: Sequence[Segment]) -> Walked:
+    """The walk through these segments. Planning reads that of the same few plans again and again, so that the last
+    ones are remembered with the graph."""
+    known: dict[Any, Any] = graph.found.setdefault(("walks", devices, graph.boundary), {})
+    key = tuple(segments)
+    if key not in known:
+        walk = Walk(graph, devices)
+        visits = tuple(walk.visits(segments))
+        copies = walk.gather_copies()
+        for oldest in list(known)[: len(known) + 1 - _REMEMBERED]:
+            known.pop(oldest, None)
+        known[key] = Walked(visits, copies, (*(visit.nbytes for visit in visits), walk.nbytes_of(copies)))
+    found: Walked = known[key]
+    return found
