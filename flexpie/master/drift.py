@@ -30,6 +30,9 @@ COMPARED_NOISE_SECONDS = 3 * NOISE_SECONDS
 """The same where clocks were compared by other messages, with the noise of these."""
 LEAST_FACTOR = 1.5
 """What is less than so many times slower, or faster, is as it was."""
+COMPUTE_FACTOR = 2.0
+"""The same for computing: a processor that has waited for messages is faster for a while, as it is cooler or, under a
+quota, has some of it left, and slower where messages come in meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class DriftMonitor:
     def observe(self, sample: Sample) -> None:
         """Take in one request."""
         for device, seconds in sample.compute_seconds.items():
-            self._compute.setdefault(device, _Series()).add(seconds)
+            self._compute.setdefault(device, _Series(factor=COMPUTE_FACTOR)).add(seconds)
         for pair, transit in transits(sample.messages).items():
             known = self._transits.get(pair)
             if known is None or (known.way and not transit.way):  # it needs no other to be compared after all
@@ -123,8 +126,9 @@ class DriftMonitor:
 class _Series:
     """One quantity over time: at first, and now."""
 
-    def __init__(self, noise_seconds: float = NOISE_SECONDS) -> None:
+    def __init__(self, noise_seconds: float = NOISE_SECONDS, factor: float = LEAST_FACTOR) -> None:
         self._noise_seconds = noise_seconds
+        self._factor = factor
         self._first: list[float] = []
         self._last: deque[float] = deque(maxlen=RECENT_SAMPLES)
 
@@ -161,7 +165,7 @@ class _Series:
         if abs(now - before) < self._noise_seconds:
             return False
         low, high = sorted((max(before, 1e-6), max(now, 1e-6)))
-        return high / low >= LEAST_FACTOR
+        return high / low >= self._factor
 
 
 def _typical(values: list[float] | deque[float]) -> float:
