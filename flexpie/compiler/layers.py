@@ -66,6 +66,12 @@ def build_graph(model: ir.Model, types: Mapping[str, onnx.TypeProto], name: str,
 
 
 def _operator(model: ir.Model, node: ir.Node) -> Operator:
+    if reference := next((attr.name for attr in node.attributes.values() if attr.is_ref()), None):
+        raise FlexPieError(
+            ErrorCode.INVALID_MODEL,
+            f"The node {node.name or node.op_type!r} takes its attribute {reference} from a function, and is in none.",
+            "Export the model anew.",
+        )
     attributes = {key: value for key, attr in node.attributes.items() if (value := _readable(attr)) is not None}
     captured = tuple(dict.fromkeys(captured_by(node)))
     return Operator(

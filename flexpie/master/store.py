@@ -138,6 +138,9 @@ class Store:
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise self._unusable(str(error)) from error
+        except UnicodeDecodeError as error:  # SQLite quotes what is damaged
+            self._db.close()
+            raise self._unusable(_reason(error)) from error
         except BaseException:
             self._db.close()
             raise
@@ -287,7 +290,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, UnicodeDecodeError) as error:
             raise self._unusable(_reason(error)) from error
         finally:
             if self._db.in_transaction:  # where the disk is full, SQLite has ended it itself
@@ -308,6 +311,8 @@ class Store:
 
 def _reason(error: Exception) -> str:
     """Why the file cannot be used; the file itself is to blame only where nothing else is."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is damaged, names in it too"
     text = str(error)
     return text if any(sign in text for sign in _HELPS) else f"it is damaged: {text}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import flexpie_models
 from flexpie.compiler import importing
+from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.scheme import IN_H, OUT_C, Scheme, single
 from tests.random_graphs import GraphWriter
 from tests.random_plans import forced_plan
@@ -251,3 +253,16 @@ def test_a_node_at_which_its_rule_stumbles_is_left_to_onnxruntime(
     (operator,) = imported(made.model(["x"], ["y"])).graph.operators()
     assert operator.opaque
     assert f"({node.op_type}) is computed whole" in caplog.text
+
+
+def test_an_attribute_of_a_function_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="c1")
+    node.attribute.append(onnx.AttributeProto(name="pads", type=onnx.AttributeProto.INTS, ref_attr_name="pads"))
+    kind = onnx.TensorProto.FLOAT
+    inputs = [onnx.helper.make_tensor_value_info(name, kind, shape)
+              for name, shape in (("x", (1, 1, 4, 4)), ("w", (1, 1, 3, 3)))]  # fmt: skip
+    graph = onnx.helper.make_graph([node], "g", inputs, [onnx.helper.make_tensor_value_info("y", kind, (1, 1, 2, 2))])
+    (tmp_path / "m.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(FlexPieError) as caught:
+        importing.import_model(tmp_path / "m.onnx")
+    assert caught.value.code is ErrorCode.INVALID_MODEL

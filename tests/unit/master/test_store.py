@@ -150,6 +150,16 @@ def _refused(folder: Path) -> str:
     return caught.value.message
 
 
+def test_a_store_of_which_sqlite_quotes_no_text_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path).close()
+
+    def quote(self: Store, name: str) -> int:
+        raise UnicodeDecodeError("utf-8", b"\x8f", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr(Store, "_pragma", quote)
+    assert "it is damaged" in _refused(tmp_path)
+
+
 def test_a_store_of_another_version_is_left_alone(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / stores.FILE_NAME) as database:
