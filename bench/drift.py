@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--cpu", type=float, default=0.2)
     parser.add_argument("--bandwidth", type=float, default=1e9, help="bit/s of every port")
     parser.add_argument("--slow", type=float, default=0.1, help="part of it that is left to one port")
+    parser.add_argument("--least-gain", default="0.05", help="of the master: what another plan must be better by")
     parser.add_argument("--ask", nargs=3, metavar=("MODEL", "STOP", "OUTPUT"), help="be the client")
     arguments = parser.parse_args()
     if arguments.ask:
@@ -60,15 +61,16 @@ def main() -> None:
             uniform(arguments.devices, arguments.cpu, arguments.bandwidth), folder=Path(folder), overload=True
         ) as bed,
     ):
-        _measure(bed, arguments.model, arguments.bandwidth * arguments.slow)
+        _measure(bed, arguments.model, arguments.bandwidth * arguments.slow, arguments.least_gain)
 
 
-def _measure(bed: Testbed, model: str, slow: float) -> None:
+def _measure(bed: Testbed, model: str, slow: float, least_gain: str) -> None:
     (bed.folder / f"{model}.onnx").write_bytes(flexpie_models.build(model).SerializeToString())
     models = f"models: [{{path: {model}.onnx}}]\n"
     bed.write_cluster_file(models)
     _calibrate(bed)
-    master = bed.run_master("--startup-grace", "30", "--state-dir", str(bed.folder / "first"))
+    options = ("--startup-grace", "30", "--least-gain", least_gain)
+    master = bed.run_master(*options, "--state-dir", str(bed.folder / "first"))
     client = _start_client(bed, model, "first")
     _wait_for_standbys(master)
     time.sleep(BEFORE_SECONDS)
