@@ -134,7 +134,7 @@ def draw(path: Path, depths: Sequence[Point], widths: Sequence[Point]) -> None:
         axis.plot(sizes, [point.seconds for point in points], marker="o", label="planning")
         axis.set(xlabel=label, ylabel="processor seconds", xlim=(0, None), ylim=(0, None))
         axis.legend()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
 
 
