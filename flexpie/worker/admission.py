@@ -16,6 +16,8 @@ from flexpie.core.program import (
 
 MAX_STEPS = 1_000_000
 """More steps or values than this are no program."""
+MAX_BYTES = 1 << 56
+"""What takes more than this fits no machine, nor the messages that tell of it."""
 
 
 def check_program(program: DeviceProgram) -> None:
@@ -33,6 +35,8 @@ def check_program(program: DeviceProgram) -> None:
             _check_step(program, step, held, messages)
         except (LookupError, ValueError) as error:
             raise _corrupt(f"step {number} ({type(step).__name__}) is wrong: {error}") from error
+    if (nbytes := weight_bytes(program) + request_bytes(program)) > MAX_BYTES:
+        raise _corrupt(f"it takes {nbytes} bytes")
 
 
 def weight_bytes(program: DeviceProgram) -> int:

@@ -65,6 +65,13 @@ def test_other_programs_are_refused(steps: tuple[Step, ...], text: str) -> None:
     assert raised.value.code is ErrorCode.CORRUPT_PACKAGE
 
 
+def test_a_program_that_fits_no_machine_is_refused() -> None:
+    vast = Value("y", Region.of((0, 2**63 - 1)), ElementType.FLOAT32)
+    with pytest.raises(FlexPieError, match=f"it takes {4 * (2**63 - 1)} bytes") as caught:
+        check_program(DeviceProgram(0, (vast,), (Receive(0, MASTER, (0,)),)))
+    assert caught.value.code is ErrorCode.CORRUPT_PACKAGE
+
+
 def test_memory_is_weights_and_the_most_values_at_once() -> None:
     assert request_bytes(program(FIRST, Receive(1, 1, (1,)), Assemble(2, (part(0, 0, 4), part(1, 4, 8))))) == 64
     assert request_bytes(program(FIRST, Release((0,)), Receive(1, 1, (1,)), Release((1,)))) == 16
