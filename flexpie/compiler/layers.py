@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
 import onnx_ir as ir
@@ -30,6 +30,9 @@ _UNCUTTABLE = {
 }
 """Element types for which onnxruntime has no Slice: activations of these are opaque."""
 
+MAX_TENSOR_BYTES = 1 << 48
+"""A tensor with a longer side, or that takes more, fits no machine; what is computed with such lengths overflows."""
+
 ONNX_TYPES = {kind: int(data_type) for data_type, kind in _ELEMENT_TYPES.items()}
 """Element type → number of ``onnx.TensorProto.DataType``."""
 
@@ -48,6 +51,7 @@ def build_graph(model: ir.Model, types: Mapping[str, onnx.TypeProto], name: str,
     activations = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
     tensors = {value.name: _spec(value) for value in activations if value.name}
     tensors |= {key: _weight_spec(key, tensor) for key, tensor in weights.items()}
+    _check_sizes(tensors.values())
     opaque = {value.name: _type_of(value, types) for value in activations if value.name and tensors[value.name].opaque}
     graph = LayerGraph(
         name=name,
@@ -85,6 +89,16 @@ def _operator(model: ir.Model, node: ir.Node) -> Operator:
         opaque=any(True for _ in subgraphs_of(node)),
         draws=draws(node),
     )
+
+
+def _check_sizes(tensors: Iterable[TensorSpec]) -> None:
+    for spec in tensors:
+        if max(spec.nbytes, *spec.shape, 0) > MAX_TENSOR_BYTES:
+            raise FlexPieError(
+                ErrorCode.INVALID_MODEL,
+                f"The tensor {spec.name} has the shape {'x'.join(map(str, spec.shape))}, which fits no machine.",
+                "Look at the attributes of the node that yields it.",
+            )
 
 
 def _readable(attr: ir.Attr) -> AttributeValue | None:

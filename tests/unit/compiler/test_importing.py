@@ -266,3 +266,16 @@ def test_an_attribute_of_a_function_that_there_is_none_of_is_refused(tmp_path: P
     with pytest.raises(FlexPieError) as caught:
         importing.import_model(tmp_path / "m.onnx")
     assert caught.value.code is ErrorCode.INVALID_MODEL
+
+
+@pytest.mark.parametrize("pads", [(2**50, 0), (2**62, 2**62)])
+def test_a_tensor_that_fits_no_machine_is_refused(tmp_path: Path, pads: tuple[int, int]) -> None:
+    kind = onnx.TensorProto.FLOAT
+    given = helper.make_tensor_value_info("x", kind, (1, 1, 8))
+    weight = numpy_helper.from_array(np.ones((1, 1, 3), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="c1", pads=list(pads))
+    graph = helper.make_graph([node], "g", [given], [helper.make_tensor_value_info("y", kind, None)], [weight])
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(FlexPieError) as caught:
+        importing.import_model(tmp_path / "m.onnx")
+    assert caught.value.code is ErrorCode.INVALID_MODEL
