@@ -69,7 +69,7 @@ def _measure(bed: Testbed, model: str, slow: float, least_gain: str) -> None:
     models = f"models: [{{path: {model}.onnx}}]\n"
     bed.write_cluster_file(models)
     _calibrate(bed)
-    options = ("--startup-grace", "30", "--least-gain", least_gain)
+    options = ("--startup-grace", "30", "--least-gain", least_gain, "--log-level", "debug")
     master = bed.run_master(*options, "--state-dir", str(bed.folder / "first"))
     client = _start_client(bed, model, "first")
     _wait_for_standbys(master)
@@ -82,7 +82,7 @@ def _measure(bed: Testbed, model: str, slow: float, least_gain: str) -> None:
     switched = time.monotonic() if _switches(master) > switches else None
     time.sleep(max(LAST_SECONDS, slowed + AFTER_SECONDS - time.monotonic()))
     requests = _end_client(bed, client, "first")
-    click.echo("\n".join(line for line in master.log.splitlines() if re.search("drift|plan|pay", line)))
+    click.echo("\n".join(line for line in master.log.splitlines() if re.search("drift|plan|pay|ready", line)))
     before = [end - start for start, end, _ in requests if slowed - LAST_SECONDS < start and end < slowed]
     after = [end - start for start, end, _ in requests if start > requests[-1][1] - LAST_SECONDS]
     failed = [error for _, _, error in requests if error]

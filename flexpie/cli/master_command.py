@@ -111,7 +111,7 @@ from flexpie.wire.limits import MAX_CONNECTIONS
 )
 @click.option(
     "--least-gain",
-    default=0.15,
+    default=0.05,
     show_default=True,
     type=click.FloatRange(0, 1),
     help="By how much a plan must be better, as devices and links are now, to replace the one that serves.",

@@ -74,6 +74,8 @@ class Planned:
 
     start: StartDeployment
     result: PlanningResult
+    cluster: Cluster
+    """As it was believed to be."""
 
 
 async def _believe(start: StartDeployment, models: Sequence[ImportedModel], deployment: Deployment) -> None:
@@ -142,7 +144,7 @@ class Deployer:
         model = models[start.profile]
         result, remark = await self._stage(start, "plan", self._in_thread(self._plan, start, models, cluster))
         _log.info("planned model=%s deployment=%s: %s", start.entry.name, start.deployment, result.reason)
-        self.planned[start.deployment] = Planned(start, result)
+        self.planned[start.deployment] = Planned(start, result, cluster)
         compiling = self._in_thread(self.pipeline.compile_plan, model, result.plan)
         compiled = await self._stage(start, "compile", compiling)
         deployment = _deployment(start, model.graph, compiled)

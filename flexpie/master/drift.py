@@ -6,6 +6,9 @@ predictions, so that a cost model that is wrong by the same factor everywhere ca
 - what a device computes for a request, in seconds;
 - what messages between two ends take (`flexpie.master.transit`).
 
+A device must differ from what the plan assumes as well, by what all devices together tell of its predictions: one whose
+processor rested before the first requests was faster than it can stay, and has not become slow when that is over.
+
 Samples are noisy, mostly upwards: a process waits for its processor. So a low quantile of the last ones counts, and
 nothing is concluded from few.
 """
@@ -89,9 +92,10 @@ class DriftMonitor:
             self._transits[pair] = transit
             self._links[pair].add(transit.seconds)
 
-    def drift(self) -> Drift:
-        """What is different since the plan was new, as far as samples tell."""
-        slowdowns = {device: series.now / series.before for device, series in self._compute.items() if series.drifted}
+    def drift(self, predicted: Mapping[DeviceName, float] | None = None) -> Drift:
+        """What is different since the plan was new, as far as samples tell. `predicted` are the seconds that devices
+        were to compute."""
+        slowdowns = self._slowdowns(predicted or {})
         drifted = [pair for pair, series in self._links.items() if series.drifted and self._believed(pair)]
         extra = {}
         for pair in drifted:
@@ -99,6 +103,20 @@ class DriftMonitor:
             if nbytes > 0:
                 extra[pair] = self._links[pair].extra / nbytes
         return Drift(slowdowns, extra)
+
+    def _slowdowns(self, predicted: Mapping[DeviceName, float]) -> dict[DeviceName, float]:
+        known = {device: series for device, series in self._compute.items() if series.known}
+        errors = [series.before / predicted[device] for device, series in known.items() if predicted.get(device)]
+        error = statistics.median(errors) if errors else 1.0
+        slowdowns = {}
+        for device, series in known.items():
+            if series.drifted:
+                assumed = predicted.get(device, 0.0) * error or series.before
+                further = max if series.now > series.before else min
+                factor = series.now / further(series.before, assumed)
+                if max(factor, 1 / factor) >= COMPUTE_FACTOR:
+                    slowdowns[device] = factor
+        return slowdowns
 
     def _believed(self, pair: Pair) -> bool:
         """Whether what a pair takes more cannot come from how its ends' clocks were compared: by messages that have
@@ -116,6 +134,11 @@ class DriftMonitor:
             return sum(other in drifted for other in links) / len(links), nbytes[end]
 
         return max(sorted(pair), key=suspicion)
+
+    def begin_again(self) -> None:
+        """Forget all samples but the first ones: the same plan runs again."""
+        for series in (*self._compute.values(), *self._links.values()):
+            series.begin_again()
 
     def compute_seconds(self, device: DeviceName) -> float | None:
         """What a device computes for a request now; None if that is not known yet."""
@@ -137,6 +160,10 @@ class _Series:
             self._first.append(seconds)
         else:
             self._last.append(seconds)
+
+    def begin_again(self) -> None:
+        """Forget all but the first samples."""
+        self._last.clear()
 
     @property
     def known(self) -> bool:

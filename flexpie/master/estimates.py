@@ -11,22 +11,27 @@ FASTEST_FACTOR = 10.0
 """A link is not believed to be more than so many times faster than it was said to be."""
 
 
-def adjusted(cluster: Cluster, drift: Drift) -> Cluster:
-    """The cluster as it is now, where `drift` says how it differs from `cluster`."""
-    devices = tuple(_adjusted_device(device, drift.slowdowns.get(device.name, 1.0)) for device in cluster.devices)
+def adjusted(cluster: Cluster, drift: Drift, since: Cluster | None = None) -> Cluster:
+    """The cluster as it is now, where `drift` says how it differs from what it was: from `since`, which may lack
+    devices that have no part in it. What has not drifted is as in `cluster`."""
+    since = since or cluster
+    before = {device.name: device for device in since.devices}
+    devices = []
+    for device in cluster.devices:
+        if (slowdown := drift.slowdowns.get(device.name)) is not None:
+            device = _as_fast_as(device, before[device.name], slowdown)
+        devices.append(device)
     links = dict(cluster.links)
     for pair, extra in drift.extra_seconds_per_byte.items():
         first, second = sorted(pair)
         for link in ((first, second), (second, first)):
-            links[link] = _adjusted_link(cluster.between(*link), extra)
-    return dataclasses.replace(cluster, devices=devices, links=links)
+            links[link] = _adjusted_link(since.between(*link), extra)
+    return dataclasses.replace(cluster, devices=tuple(devices), links=links)
 
 
-def _adjusted_device(device: Device, slowdown: float) -> Device:
-    if slowdown == 1.0:
-        return device
-    measured = device.measured and device.measured.scaled(1 / slowdown)  # one that was not calibrated stays so
-    return dataclasses.replace(device, speed=device.speed / slowdown, measured=measured)
+def _as_fast_as(device: Device, before: Device, slowdown: float) -> Device:
+    measured = before.measured and before.measured.scaled(1 / slowdown)  # one that was not calibrated stays so
+    return dataclasses.replace(device, speed=before.speed / slowdown, measured=measured)
 
 
 def _adjusted_link(link: Link, extra_seconds_per_byte: float) -> Link:

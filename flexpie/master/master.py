@@ -111,7 +111,7 @@ class Settings:
     """How long devices have to connect before models are planned without them."""
     standby: bool = True
     """Whether to prepare for the loss of each device, where there is the memory for it."""
-    least_gain: float = 0.15
+    least_gain: float = 0.05
     """By how much a plan must be better than the one that serves to take its place, as a part of what that takes."""
     dead_after_seconds: float | None = None
     """How long a device may say nothing before it counts as lost; None is what the cluster file says."""
@@ -469,7 +469,7 @@ class Master:
         else:
             self._building.pop(start.deployment, None)
             if (planned := self._deployer.planned.get(start.deployment)) is not None:
-                self._watch.expect(start.deployment, self._replanner.expectation(start, planned.result))
+                self._watch.expect(start.deployment, self._replanner.expectation(planned))
             if not start.pushed_only:
                 self._deployments[start.deployment] = deployment
             self._handle(DeploymentReady(start.deployment, deployment.resident_bytes, deployment.pushed_bytes))

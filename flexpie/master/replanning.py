@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ from flexpie.master.events import DeploymentId, DeviceName, Event, ModelName, Re
 
 if TYPE_CHECKING:
     from flexpie.planner.planning import PlanningResult
+
+LEAST_DIFFERENCE = 0.99
+"""A plan that is predicted to take more than so much of the present one's time is the same one, or as good as it."""
+LOG_SECONDS = 60.0
+"""From one time to the next that the log says a deployment's plan is kept."""
 
 _Choice = tuple[ModelName, int, frozenset[DeviceName]]
 """Between dividing and one device: of a model's profile, over these devices."""
@@ -37,8 +43,8 @@ class Replanner:
         tell: Callable[[Event], object],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        """A new plan must be predicted to be better by `least_gain` of what the present one takes. `memory` is what
-        workers say they have; `tell` takes events to the state, `spawn` runs work in the background."""
+        """A new plan must be better by `least_gain` of what the present one takes, as far as can be told. `memory` is
+        what workers say they have; `tell` takes events to the state, `spawn` runs work in the background."""
         self._deployer = deployer
         self._memory = memory
         self._least_gain = least_gain
@@ -49,10 +55,13 @@ class Replanner:
         """Seconds that requests took with the divided plan for which one device was taken."""
         self._tried: set[_Choice] = set()
         """Where one device turned out to be slower."""
+        self._said: dict[DeploymentId, float] = {}
+        """When the log said last that a plan is kept."""
 
-    def expectation(self, start: StartDeployment, result: PlanningResult) -> Expectation:
+    def expectation(self, planned: Planned) -> Expectation:
         """What a plan was predicted to take, and what is known of the choice between dividing and one device."""
-        expected, choice = expectation_of(result), _choice(start)
+        start = planned.start
+        expected, choice = expectation_of(planned), _choice(start)
         if choice in self._tried:
             return dataclasses.replace(expected, alone_seconds=None)
         return dataclasses.replace(expected, divided_seconds=self._given_up.get(choice) if start.only else None)
@@ -66,28 +75,28 @@ class Replanner:
         start = dataclasses.replace(start, devices=saved.planned_over)
         try:
             models = await self._deployer.read(start.entry)
-            result = await asyncio.to_thread(self._read_plan, start, saved.plan_file, models)
+            planned = await asyncio.to_thread(self._read_plan, start, saved.plan_file, models)
         except FlexPieError as error:
             what = "the plan of an earlier run is not watched"
             _log.warning("%s model=%s deployment=%s: %s", what, start.entry.name, start.deployment, error)
             return None
         if self._deployer.resumed.pop(start.deployment, None) is None:
             return None  # it has ended meanwhile
-        self._deployer.planned[start.deployment] = Planned(start, result)
+        self._deployer.planned[start.deployment] = planned
         _log.info("plan read again model=%s deployment=%s: it is watched for drift", start.entry.name, start.deployment)
-        return self.expectation(start, result)
+        return self.expectation(planned)
 
-    def _read_plan(self, start: StartDeployment, text: str, models: Sequence[Any]) -> PlanningResult:
+    def _read_plan(self, start: StartDeployment, text: str, models: Sequence[Any]) -> Planned:
         pipeline, model = self._deployer.pipeline, models[start.profile]
         cluster = usable_cluster(self._deployer.cluster, start, self._memory)
-        return pipeline.predict_plan(model, cluster, pipeline.read_plan(text, model, cluster))
+        return Planned(start, pipeline.predict_plan(model, cluster, pipeline.read_plan(text, model, cluster)), cluster)
 
-    def drifted(self, deployment: DeploymentId, drift: Drift) -> None:
+    def drifted(self, deployment: DeploymentId, drift: Drift, factor: float | None) -> None:
         """See `flexpie.master.drift_watch.DriftListener`."""
         planned = self._deployer.planned.get(deployment)
         if planned is not None and _is_free(planned) and not self._assessing:
             self._assessing = True
-            self._spawn(self._assess(deployment, planned, drift))
+            self._spawn(self._assess(deployment, planned, drift, factor))
 
     def too_slow(self, deployment: DeploymentId, seconds: float, alone_seconds: float) -> None:
         """See `flexpie.master.drift_watch.DriftListener`."""
@@ -118,11 +127,10 @@ class Replanner:
                      planned.start.entry.name, deployment, remark)  # fmt: skip
         self._tell(ReplanWanted(deployment, remark=remark))
 
-    async def _assess(self, deployment: DeploymentId, planned: Planned, drift: Drift) -> None:
+    async def _assess(self, deployment: DeploymentId, planned: Planned, drift: Drift, factor: float | None) -> None:
         """Look for a better plan, and ask for it if it is worth the switch."""
-        name = planned.start.entry.name
-        _log.info("drift model=%s deployment=%s: %s", name, deployment, _described(drift))
-        estimate = adjusted(self._deployer.cluster, drift)
+        name, described = planned.start.entry.name, _described(drift, factor)
+        estimate = adjusted(self._deployer.cluster, drift, planned.cluster)
         try:
             reading = self._deployer.imports.get(name)
             if reading is None:
@@ -133,14 +141,22 @@ class Replanner:
             return
         finally:
             self._assessing = False
-        gain = _gain(now, best)
+        gain = _gain(planned.result, now, best, factor)
         if gain < self._least_gain:
-            _log.info("plan kept model=%s deployment=%s: another one would gain %.0f %%", name, deployment, gain * 100)
+            level = logging.INFO if self._is_news(deployment) else logging.DEBUG
+            _log.log(level, "plan kept model=%s deployment=%s: %s; another one would gain %.0f %%",
+                     name, deployment, described, max(0.0, gain) * 100)  # fmt: skip
             return
         self._deployer.cluster = estimate
         _log.warning("planned anew model=%s deployment=%s: %s; gain %.0f %%",
-                     name, deployment, _described(drift), gain * 100)  # fmt: skip
+                     name, deployment, described, gain * 100)  # fmt: skip
         self._tell(ReplanWanted(deployment))
+
+    def _is_news(self, deployment: DeploymentId) -> bool:
+        """Whether a minute has passed since the log said that a plan is kept."""
+        now = time.monotonic()
+        self._said = {name: at for name, at in self._said.items() if now - at < LOG_SECONDS}
+        return self._said.setdefault(deployment, now) == now
 
     def _compare(self, planned: Planned, estimate: Cluster, models: Any) -> tuple[PlanningResult, PlanningResult]:
         """What the present plan is predicted to take now, and the best one."""
@@ -153,14 +169,21 @@ class Replanner:
         return now, pipeline.plan_model(model, cluster, entry.scheme, entry.objective, boundary=entry.boundary)
 
 
-def expectation_of(result: PlanningResult) -> Expectation:
+def expectation_of(planned: Planned) -> Expectation:
     """What a plan was predicted to take, and one device instead."""
+    result, start, cluster = planned.result, planned.start, planned.cluster
     plan = result.plan
     seconds = {
         plan.devices[index]: sum(cost.compute_seconds[index] for cost in plan.costs) for index in plan.participants
     }
     divided = len(plan.participants) > 1 and result.objective is Objective.LATENCY and result.single_device_fits
-    return Expectation(seconds, result.single_device_seconds if divided else None)
+    speeds = tuple((device.name, device.rates) for device in cluster.devices)
+    return Expectation(
+        seconds,
+        result.single_device_seconds if divided else None,
+        calibrated=all(device.measured is not None for device in cluster.devices),
+        basis=(start.entry.name, start.profile, plan.segments, plan.boundary, speeds, cluster.link, cluster.links),
+    )
 
 
 def _choice(start: StartDeployment) -> _Choice:
@@ -172,14 +195,23 @@ def _is_free(planned: Planned) -> bool:
     return not planned.start.entry.plan and not planned.start.only and len(planned.start.devices) > 1
 
 
-def _gain(now: PlanningResult, best: PlanningResult) -> float:
+def _gain(before: PlanningResult, now: PlanningResult, best: PlanningResult, factor: float | None) -> float:
+    """What part of the present plan's time the best one would save; 0 where the best one is predicted to be no better.
+
+    Requests take `factor` times as long with the present plan as when it was new: that tells what the drift does to it
+    better than a prediction (`now`), and their error then (of `before`) is that of the best one's prediction too.
+    """
     if now.objective is Objective.THROUGHPUT or best.objective is Objective.THROUGHPUT:
         return 1 - now.occupation.requests_per_second / best.occupation.requests_per_second
-    return 1 - best.latency_seconds / now.latency_seconds if now.latency_seconds > 0 else 0.0
+    if best.latency_seconds >= LEAST_DIFFERENCE * now.latency_seconds:
+        return 0.0
+    seconds = now.latency_seconds if factor is None else factor * before.latency_seconds
+    return 1 - best.latency_seconds / seconds if seconds > 0 else 0.0
 
 
-def _described(drift: Drift) -> str:
-    parts = [f"{device} computes {factor:.2f} times as long" for device, factor in sorted(drift.slowdowns.items())]
+def _described(drift: Drift, factor: float | None) -> str:
+    parts = [] if factor is None else [f"requests take {factor:.2f} times as long"]
+    parts += [f"{device} computes {factor:.2f} times as long" for device, factor in sorted(drift.slowdowns.items())]
     for pair, extra in drift.extra_seconds_per_byte.items():
         ends = " and ".join(name or "the master" for name in sorted(pair))
         parts.append(f"a megabyte between {ends} takes {extra * 1e9:+.1f} ms")

@@ -19,6 +19,7 @@ from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deploying import Deployer, Planned
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
+from flexpie.master.estimates import adjusted
 from flexpie.master.events import Event, ReplanWanted, StartDeployment
 from flexpie.master.replanning import Replanner, expectation_of
 from tests.unit.master.story import CAT
@@ -69,12 +70,12 @@ def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[lis
         imported = asyncio.get_running_loop().create_future()
         imported.set_result((object(),))
         start = StartDeployment("d-1", CAT, ("a", "b"))
-        result = SimpleNamespace(plan=PLAN, single_device=ALONE)
+        result = SimpleNamespace(plan=PLAN, single_device=ALONE, latency_seconds=0.5)
         deployer = Deployers(
             pipeline=pipeline,
             cluster=CLUSTER,
             imports={"cat": imported},
-            planned={"d-1": Planned(start, cast(Any, result))},
+            planned={"d-1": Planned(start, cast(Any, result), CLUSTER)},
         )
         replanner = Replanner(
             cast(Deployer, deployer), {}, 0.15, told.append, lambda work: tasks.append(asyncio.create_task(work))
@@ -88,22 +89,54 @@ def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[lis
 
 def test_a_plan_that_is_much_better_is_asked_for_and_the_cluster_is_believed_to_be_so() -> None:
     pipeline = Pipeline(now=1.0, best=0.8)
-    told, cluster = _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B))
+    told, cluster = _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B, None))
     assert told == [ReplanWanted("d-1")]
     assert [device.speed for device in cluster.devices] == [1.0, 0.25]
     assert [device.speed for device in pipeline.clusters[0].devices] == [1.0, 0.25]
 
 
 def test_a_plan_that_is_little_better_is_not_worth_the_switch() -> None:
-    told, cluster = _run(Pipeline(now=1.0, best=0.9), lambda replanner: replanner.drifted("d-1", SLOW_B))
+    told, cluster = _run(Pipeline(now=1.0, best=0.9), lambda replanner: replanner.drifted("d-1", SLOW_B, None))
     assert told == []
     assert cluster == CLUSTER
+
+
+@pytest.mark.parametrize(
+    ("now", "factor", "asked"),
+    [
+        (1.0, 2.5, True),  # predicted to gain a tenth; but requests take 1.25 s instead of 0.5
+        (1.0, 1.0, False),  # requests take no longer than they did
+        (0.9, 2.5, False),  # the best plan is the present one
+    ],
+)
+def test_what_requests_take_tells_what_a_plan_would_gain(now: float, factor: float, asked: bool) -> None:
+    pipeline = Pipeline(now, best=0.9)
+    told, _ = _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B, factor))
+    assert told == ([ReplanWanted("d-1")] if asked else [])
+
+
+def test_drift_is_what_differs_from_the_cluster_that_was_planned_for() -> None:
+    """Another model's plan has shown the same drift, and the cluster is believed to be so already."""
+
+    def scenario(replanner: Replanner) -> None:
+        cast(Any, replanner)._deployer.cluster = adjusted(CLUSTER, SLOW_B)
+        replanner.drifted("d-1", SLOW_B, None)
+
+    _, cluster = _run(Pipeline(now=1.0, best=0.5), scenario)
+    assert cluster == adjusted(CLUSTER, SLOW_B)
+
+
+def test_the_log_says_once_a_minute_that_a_plan_is_kept() -> None:
+    def scenario(replanner: Replanner) -> None:
+        assert [cast(Any, replanner)._is_news(name) for name in ("d-1", "d-2", "d-1")] == [True, True, False]
+
+    _run(Pipeline(1.0, 1.0), scenario)
 
 
 def test_one_search_at_a_time_and_none_for_what_was_planned_by_others() -> None:
     def scenario(replanner: Replanner) -> None:
         for deployment in ("d-1", "d-1", "of an earlier run"):
-            replanner.drifted(deployment, SLOW_B)
+            replanner.drifted(deployment, SLOW_B, None)
 
     pipeline = Pipeline(now=1.0, best=0.5)
     told, _ = _run(pipeline, scenario)
@@ -121,11 +154,19 @@ def test_one_device_is_asked_for_with_the_reason() -> None:
 @pytest.mark.parametrize("fits", [True, False])
 def test_what_is_expected_of_a_plan(fits: bool) -> None:
     costs = (SimpleNamespace(compute_seconds=(0.5, 0.0)), SimpleNamespace(compute_seconds=(0.0, 0.25)))
-    plan = SimpleNamespace(devices=("a", "b"), participants=(0, 1), costs=costs)
+    plan = replace(PLAN, costs=cast(Any, costs))
     result = SimpleNamespace(plan=plan, objective=Objective.LATENCY, single_device_fits=fits, single_device_seconds=0.9)
-    expectation = expectation_of(cast(Any, result))
+    start = StartDeployment("d-1", CAT, ("a", "b"))
+    expectation = expectation_of(Planned(start, cast(Any, result), CLUSTER))
     assert expectation.compute_seconds == {"a": 0.5, "b": 0.25}
     assert expectation.alone_seconds == (0.9 if fits else None)
+    assert not expectation.calibrated
+    measured = replace(CLUSTER, devices=tuple(replace(item, measured=item.rates) for item in CLUSTER.devices))
+    assert expectation_of(Planned(start, cast(Any, result), measured)).calibrated
+    slower = replace(CLUSTER, devices=(CLUSTER.devices[0], replace(CLUSTER.devices[1], speed=0.5)))
+    assert expectation_of(Planned(start, cast(Any, result), slower)).basis != expectation.basis
+    smaller = replace(CLUSTER, devices=tuple(replace(item, memory_bytes=1) for item in CLUSTER.devices))
+    assert expectation_of(Planned(start, cast(Any, result), smaller)) == expectation
 
 
 @pytest.mark.parametrize("text", ["plan", "another", ""])
@@ -144,7 +185,7 @@ def test_a_plan_of_an_earlier_run_is_watched_like_any_other_if_it_can_be_read(te
             cast(Deployer, deployer), {}, 0.15, told.append, lambda work: tasks.append(asyncio.create_task(work))
         )
         expectation = await replanner.recall(start)
-        replanner.drifted("d-2", SLOW_B)
+        replanner.drifted("d-2", SLOW_B, None)
         await asyncio.gather(*tasks)
         deployer.resumed.clear()
         assert await replanner.recall(start) is None, "it has ended"
@@ -152,7 +193,7 @@ def test_a_plan_of_an_earlier_run_is_watched_like_any_other_if_it_can_be_read(te
 
     expectation, planned, told = asyncio.run(run())
     if text == "plan":
-        assert expectation == Expectation({"a": 0.5, "b": 0.25}, 2.0)
+        assert (expectation.compute_seconds, expectation.alone_seconds) == ({"a": 0.5, "b": 0.25}, 2.0)
         assert planned["d-2"].start.devices == ("a", "b")
         assert told == [ReplanWanted("d-2")]
     else:
@@ -167,13 +208,14 @@ def test_what_turned_out_to_be_slower_alone_is_divided_again_and_for_good() -> N
     def scenario(replanner: Replanner) -> None:
         planned = cast(Any, replanner)._deployer.planned
         result = cast(Any, Pipeline(1.0, 1.0).predict_plan(None, CLUSTER, PLAN))
-        expected.append(replanner.expectation(divided, result))
+        expected.append(replanner.expectation(Planned(divided, result, CLUSTER)))
         replanner.too_slow("d-1", 0.25, 0.1)
-        expected.append(replanner.expectation(alone, result))
-        planned["d-2"] = Planned(alone, result)
+        planned["d-2"] = Planned(alone, result, CLUSTER)
+        expected.append(replanner.expectation(planned["d-2"]))
         replanner.slower_alone("d-2", 0.3, 0.25)
-        expected.append(replanner.expectation(divided, result))
-        expected.append(replanner.expectation(replace(divided, devices=("a", "b", "c")), result))
+        expected.append(replanner.expectation(Planned(divided, result, CLUSTER)))
+        more = replace(divided, devices=("a", "b", "c"))
+        expected.append(replanner.expectation(Planned(more, result, CLUSTER)))
 
     told, _ = _run(Pipeline(1.0, 1.0), scenario)
     assert told[-1] == ReplanWanted(
