@@ -164,6 +164,26 @@ def errors(results: Iterable[CellResult], strategies: Sequence[str]) -> list[flo
     return [abs(predicted / measured - 1) for predicted, measured in filter(None, pairs)]
 
 
+def verdict(results: Sequence[CellResult]) -> list[str]:
+    """Sentences over all these cells: how well latencies were predicted, how ours compares, and how exact answers were.
+
+    Cells with several requests in flight say nothing of latencies.
+    """
+    lines = []
+    for title, chosen in (("our plans", [OURS]), ("all plans", [OURS, *BASELINES])):
+        if values := errors(results, chosen):
+            lines.append(f"Error of the prediction, {title}: median {builtin.median(values):.1%}, "
+                         f"worst {max(values):.1%} of {len(values)}.")  # fmt: skip
+    single = [result for result in results if result.cell.in_flight == 1]
+    if gains := [1 / found.value for result in single if (found := result.regret) is not None]:
+        lines.append(f"Ours against the best other strategy: mean {statistics.geometric_mean(gains):.3f}×, "
+                     f"worst {min(gains):.3f}×, cells: {len(gains)}.")  # fmt: skip
+    if results:
+        largest = max(result.difference for result in results)
+        lines.append(f"Largest difference from unsplit onnxruntime: {largest:.1e} of the largest output.")
+    return lines
+
+
 def _keep(launches: list[Launch], new: Launch) -> None:
     """Launches on a quiet machine replace noisy ones."""
     if launches and launches[-1].noisy != new.noisy:

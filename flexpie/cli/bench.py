@@ -153,13 +153,13 @@ def _show(records: Sequence[Record], cells: Sequence[Cell]) -> None:
     """A table of the cells that were asked for."""
     from rich.console import Console
 
-    from flexpie.benchmark.summary import summarise
-    from flexpie.cli.bench_table import table_of, verdict
+    from flexpie.benchmark.summary import summarise, verdict
+    from flexpie.cli.bench_table import table_of
 
     wanted = set(cells)
     if results := summarise(record for record in records if record.cell in wanted):
         Console(width=max(120, Console().width)).print(table_of(results))
-        for line in verdict(results):
+        for line in verdict([result for result in results if result.measured]):
             click.echo(line)
 
 

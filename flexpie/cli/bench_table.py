@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from flexpie.benchmark.cells import ALONE, OURS, OURS_FLOAT16, bandwidth_label
-from flexpie.benchmark.statistics import geometric_mean
-from flexpie.benchmark.summary import errors
-from flexpie.cli.console import counted
-from flexpie.core.strategy import BASELINES
 
 if TYPE_CHECKING:
     from flexpie.benchmark.cells import Ground
@@ -62,24 +57,6 @@ def _ground(ground: Ground) -> str:
 
 def _milliseconds(found: Estimate | None) -> str:
     return "" if found is None else f"{found.value * 1e3:.1f}"
-
-
-def verdict(results: Sequence[CellResult]) -> list[str]:
-    """Sentences over all measured cells: how well latencies were predicted, and how ours compares."""
-    measured = [result for result in results if result.measured]
-    lines = []
-    for title, chosen in (("our plans", [OURS]), ("all plans", [OURS, *BASELINES])):
-        if values := errors(measured, chosen):
-            lines.append(f"Error of the prediction, {title}: median {median(values):.1%}, worst {max(values):.1%} of "
-                         f"{len(values)}.")  # fmt: skip
-    regrets = [found.value for result in measured if (found := result.regret) is not None]
-    if regrets:
-        lines.append(f"Ours against the best other strategy: mean {1 / geometric_mean(regrets):.3f}×, worst "
-                     f"{1 / max(regrets):.3f}×, of {counted(len(regrets), 'cell')}.")  # fmt: skip
-    if measured:
-        largest = max(result.difference for result in measured)
-        lines.append(f"Largest difference from unsplit onnxruntime: {largest:.1e} of the largest output.")
-    return lines
 
 
 def _interval(found: Estimate | None) -> str:

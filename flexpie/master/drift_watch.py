@@ -15,7 +15,7 @@ from flexpie.master.events import DeploymentId, DeviceName
 from flexpie.master.sampling import SampleBook
 from flexpie.wire.v1 import peer_pb2
 
-SAMPLE_SECONDS = 0.15
+SAMPLE_SECONDS = 0.1
 """From one sampled request to the next, at least: the last fifteen tell of more than a moment."""
 LEAST_ASSESS_SECONDS = 2.0
 ASSESS_SECONDS = 5.0

@@ -10,9 +10,8 @@ from flexpie.benchmark.cells import ALONE, OURS
 from flexpie.benchmark.records import Header
 from flexpie.benchmark.report.layers import SCHEMES, layer_milliseconds
 from flexpie.benchmark.report.pictures import planning_seconds
-from flexpie.benchmark.statistics import Estimate, geometric_mean
-from flexpie.benchmark.summary import CellResult, errors
-from flexpie.core.strategy import BASELINES
+from flexpie.benchmark.statistics import Estimate
+from flexpie.benchmark.summary import CellResult, verdict
 from flexpie.testbed.selftest import SelfTest
 
 _HEADS = ("strategy", "median", "p90", "p99", "predicted", "speed-up", "segments", "devices", "processor", "launches")
@@ -42,7 +41,7 @@ def overview(
             "best device, *against the best* over the fastest other strategy that was executed through FlexPie, "
             "*efficiency* the speed-up over the sum of the devices' speeds relative to the best one.",
             _speed_ups(single),
-            _verdict(counted),
+            "\n".join(f"- {line}" for line in verdict(counted)),
         ]
     if busy:
         parts += ["## Requests in flight", _throughput(busy)]
@@ -114,24 +113,6 @@ def _speed_ups(results: Sequence[CellResult]) -> str:
         ])  # fmt: skip
     heads = ["model", "testbed", "alone", "FlexPie", "speed-up", "against the best", "against OutC", "efficiency", ""]
     return _table(heads, rows)
-
-
-def _verdict(results: Sequence[CellResult]) -> str:
-    """Figures over all cells that count."""
-    lines = []
-    for title, chosen in (("our plans", [OURS]), ("all plans", [OURS, *BASELINES])):
-        if values := errors(results, chosen):
-            lines.append(f"- Prediction, {title}: off by {median(values):.1%} in the median, {max(values):.1%} at "
-                         f"worst ({len(values)} plans).")  # fmt: skip
-    one = [item for item in results if item.cell.in_flight == 1]
-    gains = [1 / found.value for item in one if (found := item.regret) is not None]
-    if gains:
-        lines.append(f"- Against the best other strategy: {geometric_mean(gains):.3f} times as fast on average, "
-                     f"{min(gains):.3f} at worst ({len(gains)} cells).")  # fmt: skip
-    if results:
-        worst = max(item.difference for item in results)
-        lines.append(f"- Answers differ from unsplit onnxruntime's by at most {worst:.1e} of the largest output.")
-    return "\n".join(lines)
 
 
 def _throughput(results: Iterable[CellResult]) -> str:

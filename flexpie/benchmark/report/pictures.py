@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from flexpie.benchmark import paper
 from flexpie.benchmark.cells import ALONE, OURS, canonical
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+MOST_TIMES = 4.0
+"""So many times as long as onnxruntime alone, or as the usual best: longer bars are cut."""
 MOST_GROUNDS = 6
 """Shown in one picture."""
 _GROUPS = [(topology, bandwidth) for topology in paper.TOPOLOGIES for bandwidth in paper.BITS_PER_SECOND]
@@ -37,7 +40,7 @@ def relative_latencies(results: Sequence[CellResult]) -> Figure:
         panel.axhline(1.0, color=COLOURS[ALONE], linewidth=0.8)
         panel.set_title(str(ground), fontsize=9)
         panel.set_ylabel("time ÷ onnxruntime alone")
-        panel.set_ylim(0, min(4.0, panel.get_ylim()[1]))
+        _cut(panel, MOST_TIMES)
     for panel in list(figure.axes)[len(grounds) :]:
         panel.remove()
     _legend(figure)
@@ -167,7 +170,17 @@ def _draw(
                          label=label(name), hatch=hatch)  # fmt: skip
     axes.set_xticks(range(len(groups)), groups, fontsize=8)
     if tops := [max(group.values()) for group in values if group]:
-        axes.set_ylim(0, min(max(tops), 4 * median(min(group.values()) for group in values if group)) * 1.05)
+        axes.set_ylim(0, max(tops) * 1.05)
+        _cut(axes, MOST_TIMES * median(min(group.values()) for group in values if group))
+
+
+def _cut(axes: Axes, top: float) -> None:
+    """Cut bars that are higher than `top`, and say in them how high they are."""
+    axes.set_ylim(0, min(top * 1.05, axes.get_ylim()[1]))
+    for bar in axes.patches:
+        if isinstance(bar, Rectangle) and bar.get_height() > top * 1.05:
+            place = bar.get_x() + bar.get_width() / 2
+            axes.text(place, top, f"{bar.get_height():.3g}", rotation=90, ha="center", va="top", fontsize=6)
 
 
 def _legend(figure: Figure) -> None:

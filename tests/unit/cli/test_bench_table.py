@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from flexpie.benchmark.summary import summarise
+from flexpie.benchmark.summary import summarise, verdict
 from flexpie.cli.bench_progress import duration
-from flexpie.cli.bench_table import headline, table_of, verdict
+from flexpie.cli.bench_table import headline, table_of
 from tests.unit.benchmark.examples import small_benchmark
 
 RESULTS = summarise(small_benchmark())
@@ -38,7 +38,7 @@ def test_the_verdict_has_errors_gains_and_differences() -> None:
     assert verdict(RESULTS) == [
         "Error of the prediction, our plans: median 5.9%, worst 5.9% of 1.",
         "Error of the prediction, all plans: median 6.6%, worst 7.4% of 2.",
-        "Ours against the best other strategy: mean 1.588×, worst 1.588×, of 1 cell.",
+        "Ours against the best other strategy: mean 1.588×, worst 1.588×, cells: 1.",
         "Largest difference from unsplit onnxruntime: 1.0e-07 of the largest output.",
     ]
 
