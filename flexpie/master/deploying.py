@@ -155,7 +155,7 @@ class Deployer:
             self.forget_deployment(start.deployment)  # it never runs
             return dataclasses.replace(deployment, pushed_bytes=pushed)
         programs = {index: _program(compiled, index) for index in deployment.participants}
-        ready = await self._build(deployment, programs)
+        ready = await self._build(deployment, programs, in_background=start.standby)
         await self.prove(start, models, ready)
         interface = _interface(start.entry, start.profile, model)
         text = self.pipeline.write_plan(model, cluster, result.plan)
@@ -318,7 +318,9 @@ class Deployer:
         await together(link.push(blobs, on_pushed) for link, blobs in zip(links, missing, strict=True) if blobs)
         return total
 
-    async def _build(self, deployment: Deployment, programs: Mapping[int, DeviceProgram]) -> Deployment:
+    async def _build(
+        self, deployment: Deployment, programs: Mapping[int, DeviceProgram], *, in_background: bool = False
+    ) -> Deployment:
         """Have every participant build its sessions; returns the deployment with what it takes of their memory."""
         total = len(deployment.participants)
         done = 0
@@ -326,7 +328,7 @@ class Deployer:
 
         async def build(index: int) -> worker_pb2.DeployReply:
             nonlocal done
-            request = self._deploy_request(deployment, programs[index])
+            request = self._deploy_request(deployment, programs[index], in_background)
             reply = await self.links[deployment.devices[index]].deploy(request)
             done += 1
             self.report(StageReached(deployment.id, "build", done, total, "devices"))
@@ -338,7 +340,9 @@ class Deployer:
         most = min((reply.max_requests for reply in replies if reply.max_requests), default=0)
         return dataclasses.replace(deployment, resident_bytes=resident, max_requests=most)
 
-    def _deploy_request(self, deployment: Deployment, program: DeviceProgram) -> worker_pb2.DeployRequest:
+    def _deploy_request(
+        self, deployment: Deployment, program: DeviceProgram, in_background: bool
+    ) -> worker_pb2.DeployRequest:
         addresses = {device.name: device.address for device in self.cluster.devices}
         return worker_pb2.DeployRequest(
             deployment_id=deployment.id,
@@ -347,6 +351,7 @@ class Deployer:
             model=deployment.model,
             device_names=deployment.devices,
             master_id=self.master_id,
+            in_background=in_background,
         )
 
 

@@ -25,7 +25,7 @@ from flexpie.master.transit import Message, Pair, Transit, transits
 
 BASELINE_SAMPLES = 15
 """So many of the first samples say how things are with a new plan."""
-RECENT_SAMPLES = 15
+RECENT_SAMPLES = 12
 """So many of the last ones say how they are now."""
 NOISE_SECONDS = 2e-3
 """Differences of this much are nothing to act upon."""

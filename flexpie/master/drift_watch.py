@@ -16,15 +16,15 @@ from flexpie.master.sampling import SampleBook
 from flexpie.wire.v1 import peer_pb2
 
 SAMPLE_SECONDS = 0.1
-"""From one sampled request to the next, at least: the last fifteen tell of more than a moment."""
+"""From one sampled request to the next, at least: the last twelve tell of more than a moment."""
 LEAST_ASSESS_SECONDS = 2.0
 ASSESS_SECONDS = 5.0
 LONGEST_ASSESS_SECONDS = 80.0
 """From one look for a better plan to the next, of one deployment: a search takes the master's processor. The least
 where something else has drifted since, or the same by much more; else longer, and twice as long each time."""
-SETTLE_SAMPLES = 4
+SETTLE_SAMPLES = 3
 """Something else is told when so many samples have: the first ones that do are a mixture of before and now."""
-LATENCIES = 15
+LATENCIES = 12
 """Of requests that had the cluster to themselves: what a plan really takes is known after so many."""
 WORTH_FACTOR = 1.2
 """A divided plan that takes so many times as long as one device alone would is given up."""

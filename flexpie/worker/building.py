@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from flexpie.core.errors import ErrorCode, FlexPieError
@@ -31,8 +31,10 @@ from flexpie.worker.store import Store
 WARM_UP_SECONDS = 20.0
 """How long sessions are warmed: on zeros a Loop may never end."""
 
-BUILD_NICENESS = 10
-"""Of the thread that builds, which works for a new plan or a standby while the old one serves."""
+BUILD_NICENESS = 3
+"""Of the thread that builds a plan that is to serve, maybe while an old one does: a third of what both want."""
+BACKGROUND_NICENESS = 10
+"""Of the one that builds what nobody waits for: a tenth."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,8 @@ class Resources:
 
 
 class Builder:
-    """Builds one deployment at a time beside the event loop; requests of others go on."""
+    """Builds beside the event loop, one deployment that is to serve and one in the background at a time; requests of
+    others go on."""
 
     def __init__(
         self,
@@ -74,13 +77,15 @@ class Builder:
         self._credentials = credentials
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
-        self._loading = ThreadPoolExecutor(1, thread_name_prefix="build", initializer=_give_way)
+        self._loading = _thread("build", BUILD_NICENESS)
+        self._background = _thread("standby", BACKGROUND_NICENESS)
         self._closing: set[asyncio.Task[None]] = set()
 
-    def start(self, deployment: Deployment, addresses: Mapping[int, str]) -> Resources:
+    def start(self, deployment: Deployment, addresses: Mapping[int, str], in_background: bool = False) -> Resources:
         """Begin to build; `addresses` are those of the peers that the program sends to."""
         resources = Resources(deployment.program, PreparedProgram(deployment.program))
-        resources.building = self._loop.create_task(self._build(deployment, addresses, resources))
+        thread = self._background if in_background else self._loading
+        resources.building = self._loop.create_task(self._build(deployment, addresses, resources, thread))
         return resources
 
     def free(self, deployment_id: str, resources: Resources) -> None:
@@ -89,7 +94,9 @@ class Builder:
             resources.building.cancel()
         resources.warm_up.set()
         resources.sessions = ()
-        self._loading.submit(return_free_memory)  # what many sessions leave is in pieces, of which few are used again
+        self._background.submit(
+            return_free_memory
+        )  # what many sessions leave is in pieces, of which few are used again
         for link in resources.links.values():
             task = self._loop.create_task(link.close())
             self._closing.add(task)
@@ -100,18 +107,21 @@ class Builder:
         """End the threads, when every deployment has been freed."""
         if self._closing:
             await asyncio.wait(self._closing)
-        self._loading.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._loading, self._background):
+            thread.shutdown(wait=False, cancel_futures=True)
         self.disk.shutdown(wait=False)
 
-    async def _build(self, deployment: Deployment, addresses: Mapping[int, str], resources: Resources) -> None:
+    async def _build(
+        self, deployment: Deployment, addresses: Mapping[int, str], resources: Resources, thread: Executor
+    ) -> None:
         started = time.monotonic()
         event: Event
         try:
             await self._loop.run_in_executor(self.disk, self._pin, deployment)
             self._open_links(deployment, addresses, resources)
             load = functools.partial(load_sessions, deployment.program, self._store.folder, self._engine)
-            resources.sessions = await self._loop.run_in_executor(self._loading, load)
-            await self._warm(resources)
+            resources.sessions = await self._loop.run_in_executor(thread, load)
+            await self._warm(resources, thread)
             for link in resources.links.values():
                 await link.opened()
             event = DeploymentBuilt(deployment.deployment_id)
@@ -137,14 +147,14 @@ class Builder:
                 "Push the package again; if that does not help, start the worker with a larger --store-bytes.",
             )
 
-    async def _warm(self, resources: Resources) -> None:
+    async def _warm(self, resources: Resources, thread: Executor) -> None:
         def warm() -> None:  # through `resources`: whatever of this call lives on, its sessions go when they are freed
             warm_sessions(resources.program, resources.sessions, resources.warm_up)
             return_free_memory()  # sessions lay weights out anew: as much as they take lies free between them
 
         timer = self._loop.call_later(WARM_UP_SECONDS, resources.warm_up.set)
         try:
-            await self._loop.run_in_executor(self._loading, warm)
+            await self._loop.run_in_executor(thread, warm)
         finally:
             timer.cancel()
 
@@ -158,7 +168,11 @@ class Builder:
             resources.links[index] = PeerLink(peer, self._options, self._watches, self._deliver, self._credentials)
 
 
-def _give_way() -> None:
-    """Let this thread compute only when no request does: on Linux a thread has a priority of its own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BUILD_NICENESS)
+def _thread(name: str, niceness: int) -> ThreadPoolExecutor:
+    """One thread, which is made when it is needed and gives way to requests: on Linux it has a priority of its own."""
+
+    def give_way() -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+    return ThreadPoolExecutor(1, thread_name_prefix=name, initializer=give_way)

@@ -144,14 +144,18 @@ class WorkerNode:
         seconds = timeout_milliseconds / 1000 if timeout_milliseconds else MAX_TIMEOUT_SECONDS
         return self._loop.time() + min(seconds, MAX_TIMEOUT_SECONDS)
 
-    async def deploy(self, event: DeployRequested, addresses: Mapping[int, str]) -> Resources:
+    async def deploy(
+        self, event: DeployRequested, addresses: Mapping[int, str], *, in_background: bool = False
+    ) -> Resources:
         """Build a deployment; returns what it holds when it is ready. Raises what it is refused with.
 
-        `addresses` are those of the peers that its program sends to, by index.
+        `addresses` are those of the peers that its program sends to, by index. `in_background`: nobody waits for it.
         """
         if event.deployment_id in self._deploying:
             raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"The deployment {event.deployment_id} is being built.")
-        deploying = self._deploying[event.deployment_id] = _Deploying(addresses, self._loop.create_future())
+        deploying = self._deploying[event.deployment_id] = _Deploying(
+            addresses, in_background, self._loop.create_future()
+        )
         try:
             self.handle(event)
             if event.master_id and event.master_id not in self._masters:  # it may never come: this is no lasting claim
@@ -216,9 +220,9 @@ class WorkerNode:
                 if stream is not None:
                     self._try_send(stream, encode_frame(*key, 0, failure))
             case BuildDeployment(deployment_id):
-                addresses = self._deploying[deployment_id].addresses
-                deployment = self.state.deployments[deployment_id]
-                self.resources[deployment_id] = self._builder.start(deployment, addresses)
+                wanted, deployment = self._deploying[deployment_id], self.state.deployments[deployment_id]
+                resources = self._builder.start(deployment, wanted.addresses, wanted.in_background)
+                self.resources[deployment_id] = resources
             case ConfirmDeployment(deployment_id):
                 _log.info("deployment ready deployment=%s", deployment_id)
                 self._answer(deployment_id, None)
@@ -340,6 +344,7 @@ class _Deploying:
     """A deployment that somebody waits for."""
 
     addresses: Mapping[int, str]
+    in_background: bool
     answer: asyncio.Future[None]
 
 

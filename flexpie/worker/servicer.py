@@ -117,7 +117,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 request.model,
                 tuple(request.device_names),
             )
-            resources = await node.deploy(event, dict(request.peers))
+            resources = await node.deploy(event, dict(request.peers), in_background=request.in_background)
             reply.build_seconds = resources.build_seconds
             reply.resident_bytes = node.state.deployments[request.deployment_id].resident_bytes
             reply.max_requests = node.state.most_requests(request.deployment_id)

@@ -27,7 +27,7 @@ from flexpie.wire.v1 import program_pb2 as flexpie_dot_wire_dot_v1_dot_program__
 from flexpie.wire.v1 import trace_pb2 as flexpie_dot_wire_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/worker.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1e\x66lexpie/wire/v1/holdings.proto\x1a\x1d\x66lexpie/wire/v1/program.proto\x1a\x1b\x66lexpie/wire/v1/trace.proto\"%\n\x0cTraceRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x81\x01\n\x10HandshakeRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tmaster_id\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x65ployment_ids\x18\x04 \x03(\t\x12\x1f\n\x17\x64\x65\x61\x64_after_milliseconds\x18\x05 \x01(\r\"\xc5\x01\n\x0eHandshakeReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07threads\x18\x06 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\x12\x1e\n\x16\x63\x65rtificate_expires_at\x18\x08 \x01(\x04\"<\n\x11OfferBlobsRequest\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.flexpie.wire.v1.BlobRef\")\n\x0fOfferBlobsReply\x12\x16\n\x0emissing_sha256\x18\x01 \x03(\t\"A\n\tBlobChunk\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.flexpie.wire.v1.BlobRef\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0ePushBlobsReply\x12\r\n\x05\x62lobs\x18\x01 \x01(\r\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"\xf7\x01\n\rDeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12/\n\x07program\x18\x02 \x01(\x0b\x32\x1e.flexpie.wire.v1.DeviceProgram\x12\x38\n\x05peers\x18\x03 \x03(\x0b\x32).flexpie.wire.v1.DeployRequest.PeersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65vice_names\x18\x05 \x03(\t\x12\x11\n\tmaster_id\x18\x06 \x01(\t\x1a,\n\nPeersEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0b\x44\x65ployReply\x12\x15\n\rbuild_seconds\x18\x01 \x01(\x01\x12\x16\n\x0eresident_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cmax_requests\x18\x03 \x01(\r\"(\n\x0fUndeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x0f\n\rUndeployReply\"\x15\n\x13WorkerStatusRequest\"\x8e\x02\n\x11WorkerStatusReply\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x36\n\x0b\x64\x65ployments\x18\x03 \x03(\x0b\x32!.flexpie.wire.v1.DeploymentStatus\x12\x13\n\x0bstore_bytes\x18\x04 \x01(\x04\x12\x19\n\x11store_limit_bytes\x18\x05 \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x06 \x01(\x01\x12+\n\x08holdings\x18\x07 \x01(\x0b\x32\x19.flexpie.wire.v1.Holdings\x12(\n\x03\x63pu\x18\x08 \x01(\x0b\x32\x1b.flexpie.wire.v1.CpuSeconds\"P\n\nCpuSeconds\x12\x0f\n\x07process\x18\x01 \x01(\x01\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x01\x12\x12\n\nevent_loop\x18\x04 \x01(\x01\"#\n\x10\x43heckPeerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"#\n\x0e\x43heckPeerReply\x12\x11\n\treachable\x18\x01 \x01(\x08\"\x86\x02\n\x10\x44\x65ploymentStatus\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x1a\n\x12requests_in_flight\x18\x04 \x01(\r\x12\x15\n\rrequests_done\x18\x05 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x06 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x17\n\x0f\x66rames_received\x18\t \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\n \x01(\x04\x12\x17\n\x0f\x63ompute_seconds\x18\x0b \x01(\x01\x32\x8a\x05\n\rWorkerService\x12O\n\tHandshake\x12!.flexpie.wire.v1.HandshakeRequest\x1a\x1f.flexpie.wire.v1.HandshakeReply\x12R\n\nOfferBlobs\x12\".flexpie.wire.v1.OfferBlobsRequest\x1a .flexpie.wire.v1.OfferBlobsReply\x12J\n\tPushBlobs\x12\x1a.flexpie.wire.v1.BlobChunk\x1a\x1f.flexpie.wire.v1.PushBlobsReply(\x01\x12\x46\n\x06\x44\x65ploy\x12\x1e.flexpie.wire.v1.DeployRequest\x1a\x1c.flexpie.wire.v1.DeployReply\x12L\n\x08Undeploy\x12 .flexpie.wire.v1.UndeployRequest\x1a\x1e.flexpie.wire.v1.UndeployReply\x12X\n\x0cWorkerStatus\x12$.flexpie.wire.v1.WorkerStatusRequest\x1a\".flexpie.wire.v1.WorkerStatusReply\x12O\n\tCheckPeer\x12!.flexpie.wire.v1.CheckPeerRequest\x1a\x1f.flexpie.wire.v1.CheckPeerReply\x12G\n\x05Trace\x12\x1d.flexpie.wire.v1.TraceRequest\x1a\x1d.flexpie.wire.v1.RequestTrace0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lexpie/wire/v1/worker.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1e\x66lexpie/wire/v1/holdings.proto\x1a\x1d\x66lexpie/wire/v1/program.proto\x1a\x1b\x66lexpie/wire/v1/trace.proto\"%\n\x0cTraceRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x81\x01\n\x10HandshakeRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tmaster_id\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x65ployment_ids\x18\x04 \x03(\t\x12\x1f\n\x17\x64\x65\x61\x64_after_milliseconds\x18\x05 \x01(\r\"\xc5\x01\n\x0eHandshakeReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\r\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07threads\x18\x06 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\x12\x1e\n\x16\x63\x65rtificate_expires_at\x18\x08 \x01(\x04\"<\n\x11OfferBlobsRequest\x12\'\n\x05\x62lobs\x18\x01 \x03(\x0b\x32\x18.flexpie.wire.v1.BlobRef\")\n\x0fOfferBlobsReply\x12\x16\n\x0emissing_sha256\x18\x01 \x03(\t\"A\n\tBlobChunk\x12&\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x18.flexpie.wire.v1.BlobRef\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0ePushBlobsReply\x12\r\n\x05\x62lobs\x18\x01 \x01(\r\x12\x0e\n\x06nbytes\x18\x02 \x01(\x04\"\x8e\x02\n\rDeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12/\n\x07program\x18\x02 \x01(\x0b\x32\x1e.flexpie.wire.v1.DeviceProgram\x12\x38\n\x05peers\x18\x03 \x03(\x0b\x32).flexpie.wire.v1.DeployRequest.PeersEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65vice_names\x18\x05 \x03(\t\x12\x11\n\tmaster_id\x18\x06 \x01(\t\x12\x15\n\rin_background\x18\x07 \x01(\x08\x1a,\n\nPeersEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0b\x44\x65ployReply\x12\x15\n\rbuild_seconds\x18\x01 \x01(\x01\x12\x16\n\x0eresident_bytes\x18\x02 \x01(\x04\x12\x14\n\x0cmax_requests\x18\x03 \x01(\r\"(\n\x0fUndeployRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\"\x0f\n\rUndeployReply\"\x15\n\x13WorkerStatusRequest\"\x8e\x02\n\x11WorkerStatusReply\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x36\n\x0b\x64\x65ployments\x18\x03 \x03(\x0b\x32!.flexpie.wire.v1.DeploymentStatus\x12\x13\n\x0bstore_bytes\x18\x04 \x01(\x04\x12\x19\n\x11store_limit_bytes\x18\x05 \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x06 \x01(\x01\x12+\n\x08holdings\x18\x07 \x01(\x0b\x32\x19.flexpie.wire.v1.Holdings\x12(\n\x03\x63pu\x18\x08 \x01(\x0b\x32\x1b.flexpie.wire.v1.CpuSeconds\"P\n\nCpuSeconds\x12\x0f\n\x07process\x18\x01 \x01(\x01\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\x01\x12\x12\n\nevent_loop\x18\x04 \x01(\x01\"#\n\x10\x43heckPeerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"#\n\x0e\x43heckPeerReply\x12\x11\n\treachable\x18\x01 \x01(\x08\"\x86\x02\n\x10\x44\x65ploymentStatus\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x1a\n\x12requests_in_flight\x18\x04 \x01(\r\x12\x15\n\rrequests_done\x18\x05 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x06 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x17\n\x0f\x66rames_received\x18\t \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\n \x01(\x04\x12\x17\n\x0f\x63ompute_seconds\x18\x0b \x01(\x01\x32\x8a\x05\n\rWorkerService\x12O\n\tHandshake\x12!.flexpie.wire.v1.HandshakeRequest\x1a\x1f.flexpie.wire.v1.HandshakeReply\x12R\n\nOfferBlobs\x12\".flexpie.wire.v1.OfferBlobsRequest\x1a .flexpie.wire.v1.OfferBlobsReply\x12J\n\tPushBlobs\x12\x1a.flexpie.wire.v1.BlobChunk\x1a\x1f.flexpie.wire.v1.PushBlobsReply(\x01\x12\x46\n\x06\x44\x65ploy\x12\x1e.flexpie.wire.v1.DeployRequest\x1a\x1c.flexpie.wire.v1.DeployReply\x12L\n\x08Undeploy\x12 .flexpie.wire.v1.UndeployRequest\x1a\x1e.flexpie.wire.v1.UndeployReply\x12X\n\x0cWorkerStatus\x12$.flexpie.wire.v1.WorkerStatusRequest\x1a\".flexpie.wire.v1.WorkerStatusReply\x12O\n\tCheckPeer\x12!.flexpie.wire.v1.CheckPeerRequest\x1a\x1f.flexpie.wire.v1.CheckPeerReply\x12G\n\x05Trace\x12\x1d.flexpie.wire.v1.TraceRequest\x1a\x1d.flexpie.wire.v1.RequestTrace0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,27 +51,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUSHBLOBSREPLY']._serialized_start=684
   _globals['_PUSHBLOBSREPLY']._serialized_end=731
   _globals['_DEPLOYREQUEST']._serialized_start=734
-  _globals['_DEPLOYREQUEST']._serialized_end=981
-  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_start=937
-  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_end=981
-  _globals['_DEPLOYREPLY']._serialized_start=983
-  _globals['_DEPLOYREPLY']._serialized_end=1065
-  _globals['_UNDEPLOYREQUEST']._serialized_start=1067
-  _globals['_UNDEPLOYREQUEST']._serialized_end=1107
-  _globals['_UNDEPLOYREPLY']._serialized_start=1109
-  _globals['_UNDEPLOYREPLY']._serialized_end=1124
-  _globals['_WORKERSTATUSREQUEST']._serialized_start=1126
-  _globals['_WORKERSTATUSREQUEST']._serialized_end=1147
-  _globals['_WORKERSTATUSREPLY']._serialized_start=1150
-  _globals['_WORKERSTATUSREPLY']._serialized_end=1420
-  _globals['_CPUSECONDS']._serialized_start=1422
-  _globals['_CPUSECONDS']._serialized_end=1502
-  _globals['_CHECKPEERREQUEST']._serialized_start=1504
-  _globals['_CHECKPEERREQUEST']._serialized_end=1539
-  _globals['_CHECKPEERREPLY']._serialized_start=1541
-  _globals['_CHECKPEERREPLY']._serialized_end=1576
-  _globals['_DEPLOYMENTSTATUS']._serialized_start=1579
-  _globals['_DEPLOYMENTSTATUS']._serialized_end=1841
-  _globals['_WORKERSERVICE']._serialized_start=1844
-  _globals['_WORKERSERVICE']._serialized_end=2494
+  _globals['_DEPLOYREQUEST']._serialized_end=1004
+  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_start=960
+  _globals['_DEPLOYREQUEST_PEERSENTRY']._serialized_end=1004
+  _globals['_DEPLOYREPLY']._serialized_start=1006
+  _globals['_DEPLOYREPLY']._serialized_end=1088
+  _globals['_UNDEPLOYREQUEST']._serialized_start=1090
+  _globals['_UNDEPLOYREQUEST']._serialized_end=1130
+  _globals['_UNDEPLOYREPLY']._serialized_start=1132
+  _globals['_UNDEPLOYREPLY']._serialized_end=1147
+  _globals['_WORKERSTATUSREQUEST']._serialized_start=1149
+  _globals['_WORKERSTATUSREQUEST']._serialized_end=1170
+  _globals['_WORKERSTATUSREPLY']._serialized_start=1173
+  _globals['_WORKERSTATUSREPLY']._serialized_end=1443
+  _globals['_CPUSECONDS']._serialized_start=1445
+  _globals['_CPUSECONDS']._serialized_end=1525
+  _globals['_CHECKPEERREQUEST']._serialized_start=1527
+  _globals['_CHECKPEERREQUEST']._serialized_end=1562
+  _globals['_CHECKPEERREPLY']._serialized_start=1564
+  _globals['_CHECKPEERREPLY']._serialized_end=1599
+  _globals['_DEPLOYMENTSTATUS']._serialized_start=1602
+  _globals['_DEPLOYMENTSTATUS']._serialized_end=1864
+  _globals['_WORKERSERVICE']._serialized_start=1867
+  _globals['_WORKERSERVICE']._serialized_end=2517
 # @@protoc_insertion_point(module_scope)

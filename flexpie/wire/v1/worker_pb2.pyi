@@ -78,7 +78,7 @@ class PushBlobsReply(_message.Message):
     def __init__(self, blobs: _Optional[int] = ..., nbytes: _Optional[int] = ...) -> None: ...
 
 class DeployRequest(_message.Message):
-    __slots__ = ("deployment_id", "program", "peers", "model", "device_names", "master_id")
+    __slots__ = ("deployment_id", "program", "peers", "model", "device_names", "master_id", "in_background")
     class PeersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -92,13 +92,15 @@ class DeployRequest(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DEVICE_NAMES_FIELD_NUMBER: _ClassVar[int]
     MASTER_ID_FIELD_NUMBER: _ClassVar[int]
+    IN_BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     program: _program_pb2.DeviceProgram
     peers: _containers.ScalarMap[int, str]
     model: str
     device_names: _containers.RepeatedScalarFieldContainer[str]
     master_id: str
-    def __init__(self, deployment_id: _Optional[str] = ..., program: _Optional[_Union[_program_pb2.DeviceProgram, _Mapping]] = ..., peers: _Optional[_Mapping[int, str]] = ..., model: _Optional[str] = ..., device_names: _Optional[_Iterable[str]] = ..., master_id: _Optional[str] = ...) -> None: ...
+    in_background: bool
+    def __init__(self, deployment_id: _Optional[str] = ..., program: _Optional[_Union[_program_pb2.DeviceProgram, _Mapping]] = ..., peers: _Optional[_Mapping[int, str]] = ..., model: _Optional[str] = ..., device_names: _Optional[_Iterable[str]] = ..., master_id: _Optional[str] = ..., in_background: _Optional[bool] = ...) -> None: ...
 
 class DeployReply(_message.Message):
     __slots__ = ("build_seconds", "resident_bytes", "max_requests")
