@@ -97,10 +97,11 @@ class _Lowering:
         master = self.builders[MASTER]
         master.outputs = [master.value_of(name, region) for _, name, region in wanted]
 
-    def start_silent_devices(self) -> None:
-        """A device begins with its first message; one that would get none from anybody gets an empty one."""
+    def start_devices(self) -> None:
+        """A device begins with its first message. One that has something to do before any comes gets an empty one,
+        unless the master has something for it: others may wait for what it does then."""
         for device, builder in self.builders.items():
-            if device != MASTER and builder.steps and not builder.receives:
+            if device != MASTER and builder.steps and not builder.begins:
                 self.builders[MASTER].send_first(self.exchanges, device)
                 builder.receive_first(self.exchanges, MASTER)
                 self.exchanges += 1
@@ -131,7 +132,7 @@ def _lowered(graph: LayerGraph, plan: Plan, narrow: Mapping[str, str]) -> _Lower
     for index, segment in enumerate(single_draws(graph, plan)):
         lowering.run_segment(index, segment)
     lowering.gather_outputs()
-    lowering.start_silent_devices()
+    lowering.start_devices()
     return lowering
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.exchange import subtract_from_all
 from flexpie.core.messages import Box, Message
-from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Send, Step, Value
+from flexpie.core.program import MASTER, Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Send, Step, Value
 from flexpie.core.region import Region
 from flexpie.core.tensor import TensorSpec
 
@@ -29,9 +29,10 @@ class ProgramBuilder:
         """Values by tensor, with those that it only passes on; the latest last."""
 
     @property
-    def receives(self) -> bool:
-        """Whether some message reaches the device."""
-        return any(isinstance(step, Receive) for step in self.steps)
+    def begins(self) -> bool:
+        """Whether it begins with a message that waits for nothing: one of the master's, or that of its first step."""
+        sources = {step.source for step in self.steps if isinstance(step, Receive)}
+        return MASTER in sources or isinstance(self.steps[0], Receive)
 
     def held_regions(self, tensor: str) -> list[Region]:
         """Boxes of a tensor that the device holds; they may overlap."""

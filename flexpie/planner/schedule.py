@@ -107,7 +107,7 @@ def outline(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment]) ->
                 works = segment_works(graph, visit.segment, footprint, borders=True)
                 writer.steps[device].append(Part(number, tuple(works)))
     writer.exchange(walk.gather_copies)
-    writer.start_silent_devices()
+    writer.start_devices()
     steps = tuple(tuple(writer.steps[device]) for device in devices)
     input_bytes, output_bytes = (
         sum(graph.tensors[name].whole.size * graph.tensors[name].itemsize for name in names)
@@ -145,10 +145,12 @@ class _Writer:
                 self._append(item.destination, Receiving(self._exchanges, item.source, self._nbytes(item)))
             self._exchanges += 1
 
-    def start_silent_devices(self) -> None:
-        """A device that would get no message from anybody gets an empty one."""
+    def start_devices(self) -> None:
+        """A device that has something to do before any message comes gets an empty one, unless the master has something
+        for it."""
         for device, steps in enumerate(self.steps):
-            if steps and not any(isinstance(step, Receiving) for step in steps):
+            sources = {step.source for step in steps if isinstance(step, Receiving)}
+            if steps and MASTER not in sources and not isinstance(steps[0], Receiving):
                 self.master.insert(0, Sending(self._exchanges, device, 0))
                 steps.insert(0, Receiving(self._exchanges, MASTER, 0))
                 self._exchanges += 1

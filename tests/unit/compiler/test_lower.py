@@ -9,14 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexpie.compiler import lower
+from flexpie.core.cluster import Cluster, Device, Link
 from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER, Assemble, DeviceProgram, Feed, Receive, Release, Run, Send
 from flexpie.core.region import Region
 from flexpie.core.scheme import IN_H, OUT_C, REPLICATED, single
 from flexpie.pipeline import compile_plan
+from flexpie.planner.physics import PhysicsCostModel
+from flexpie.planner.simulation import simulate
 from tests.random_graphs import GraphWriter, convolutional_models
 from tests.random_plans import forced_plan, plan_of, plans
-from tests.splitting import imported
+from tests.splitting import imported, split_against_unsplit
 
 
 def chain() -> onnx.ModelProto:
@@ -102,6 +105,26 @@ def test_a_device_without_input_gets_an_empty_first_message() -> None:
     programs = [program for program in lowered.programs if program is not None]
     assert len(programs) == 1
     assert messages(programs[0])[0] == ("receive", MASTER, [])
+
+
+def test_devices_that_wait_for_one_another_before_anything_comes_are_begun() -> None:
+    """Nothing of the input is read, so the master sends nothing; both need each other's rows of the first layer."""
+    writer = GraphWriter(np.random.default_rng(0))
+    writer.shapes["x"] = (1, 2, 0, 4)
+    padded = writer.add("Pad", ["x", writer.integers(0, 0, 4, 0, 0, 0, 4, 0)])
+    first = writer.add("Conv", [padded, writer.weight(2, 2, 3, 3)], pads=[1] * 4)
+    written = writer.model(["x"], [writer.add("Conv", [first, writer.weight(2, 2, 3, 3)], pads=[1] * 4)])
+    model = imported(written)
+    plan = forced_plan(model.graph, 2, IN_H)
+    for program in lower(model.graph, plan).programs:
+        assert program is not None
+        assert messages(program)[0] == ("receive", MASTER, [])
+        assert ("receive", 1 - program.device) in [message[:2] for message in messages(program)]
+    compared = split_against_unsplit(written, model, plan)
+    assert compared is not None
+    assert compared.equal
+    cluster = Cluster((Device("a", "a:1"), Device("b", "b:1")), Link(1e8, 1e-4))
+    assert simulate(model.graph, cluster, plan.segments, PhysicsCostModel(cluster)).latencies[0] > 0
 
 
 @settings(max_examples=40)
