@@ -1,14 +1,16 @@
 """What dividing costs each device's processor: the time outside onnxruntime, per inference and per message.
 
-    python -m bench.data_plane [--model resnet18] [--devices 4] [--inferences 300] [--boundary float16]
+    python -m bench.data_plane [--model resnet18] [--devices 4] [--inferences 300] [--boundary float16] [--exchanges 4]
 
-Real worker processes and a master on loopback, with a plan for devices at a fifth of a core and 1 Gbit/s. Each worker
-keeps to one core, as the testbed's devices do. Other work on the machine lengthens every figure, onnxruntime's as well:
-the ratio of the two is what runs can be compared by.
+Real worker processes and a master on loopback, with a plan for devices at a fifth of a core and 1 Gbit/s; or, so that
+figures of different plans can be compared, one by rows with so many exchanges between devices. Each worker keeps to one
+core, as the testbed's devices do. Other work on the machine lengthens every figure, onnxruntime's as well: the ratio of
+the two is what runs can be compared by.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -26,9 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 import flexpie_models
+from flexpie import pipeline
 from flexpie.cli.processes import DaemonProcess
 from flexpie.client import Client
-from flexpie.core.boundary import BOUNDARIES
+from flexpie.core.boundary import BOUNDARIES, Boundary
+from flexpie.core.plan import Plan, Segment
+from flexpie.core.scheme import IN_H
+from flexpie.master.cluster_file import read_cluster_file
 from flexpie.security.channels import open_channel
 from flexpie.wire.limits import channel_options
 from flexpie.wire.v1.worker_pb2 import WorkerStatusReply, WorkerStatusRequest
@@ -83,7 +89,7 @@ def used(before: WorkerStatusReply, after: WorkerStatusReply, inferences: int) -
 
 
 def measure(
-    model: str, devices: int, inferences: int, rounds: int, in_flight: int, boundary: str
+    model: str, devices: int, inferences: int, rounds: int, in_flight: int, boundary: str, exchanges: int | None
 ) -> tuple[list[list[Use]], float]:
     """The devices' use in each round, and the median seconds of an inference."""
     with ExitStack() as stack:
@@ -102,7 +108,10 @@ def measure(
         stubs = [WorkerServiceStub(channel) for channel in channels]
         path = folder / f"{model}.onnx"
         path.write_bytes(flexpie_models.build(model).SerializeToString())
-        client.load(path, name=model, boundary=boundary)
+        if exchanges is None:
+            client.load(path, name=model, boundary=boundary)
+        else:
+            client.load(path, name=model, plan=by_rows(path, cluster, exchanges, Boundary(boundary)))
         feeds = _inputs(path)
         seconds: list[float] = []
         _ask(client, model, feeds, inferences // 4 + 1, in_flight)
@@ -113,6 +122,16 @@ def measure(
             after = [stub.WorkerStatus(WorkerStatusRequest()) for stub in stubs]
             found.append([used(*pair, inferences) for pair in zip(before, after, strict=True)])
     return found, statistics.median(seconds)
+
+
+def by_rows(path: Path, cluster_file: Path, exchanges: int, boundary: Boundary) -> str:
+    """A plan file by which all devices compute rows of every layer, in segments of about equally many layers."""
+    model, cluster = pipeline.import_file(path), read_cluster_file(cluster_file).cluster
+    layers, devices = len(model.graph.layers), cluster.devices
+    cuts = [round(layers * number / (exchanges + 1)) for number in range(exchanges + 2)]
+    segments = tuple(Segment(*ends, IN_H, (1.0,) * len(devices)) for ends in itertools.pairwise(cuts))
+    plan = Plan(model.graph.signature, tuple(device.name for device in devices), segments, boundary=boundary)
+    return pipeline.write_plan(model, cluster, plan)
 
 
 def _start(stack: ExitStack, kind: str, arguments: list[str], core: int | None = None) -> str:
@@ -152,9 +171,12 @@ def _ask(client: Client, model: str, feeds: dict[str, npt.NDArray[Any]], count: 
 @click.option("--rounds", default=3, show_default=True, help="The median of them counts.")
 @click.option("--in-flight", default=1, show_default=True, help="Requests at once.")
 @click.option("--boundary", default="float32", show_default=True, type=click.Choice(BOUNDARIES))
-def main(model: str, devices: int, inferences: int, rounds: int, in_flight: int, boundary: str) -> None:
+@click.option("--exchanges", type=click.IntRange(0), help="Of a plan by rows, instead of FlexPie's own plan.")
+def main(
+    model: str, devices: int, inferences: int, rounds: int, in_flight: int, boundary: str, exchanges: int | None
+) -> None:
     """Print the processor time of each device by part, in milliseconds per inference."""
-    found, latency = measure(model, devices, inferences, rounds, in_flight, boundary)
+    found, latency = measure(model, devices, inferences, rounds, in_flight, boundary, exchanges)
     table = Table("device", "onnxruntime", "steps", "event loop", "gRPC threads", "outside", "sent", "received", "kB",
                   "µs per message", title=f"{model}: ms of a core per inference")  # fmt: skip
     outside: list[float] = []
