@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
-from flexpie.core.program import MASTER, DeviceProgram, Send
-from flexpie.core.routes import groups
+from flexpie.core.program import DeviceProgram
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
@@ -23,15 +22,13 @@ from flexpie.master.events import (
     DeploymentPlanned,
     DeviceName,
     Event,
-    LinkName,
     ModelImported,
     ModelName,
-    PlanSummary,
-    SegmentSummary,
     StageReached,
     StartDeployment,
 )
 from flexpie.master.interface import Interface
+from flexpie.master.planned import Planned, links_of, summarize, usable_cluster
 from flexpie.master.planning import Pipeline
 from flexpie.master.ports import ports_of
 from flexpie.master.saving import Saved, plan_key
@@ -66,16 +63,6 @@ class PlanBook(Protocol):
 
     def keep_plan(self, key: str, text: str) -> None:
         """Remember a plan."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """How a deployment was planned."""
-
-    start: StartDeployment
-    result: PlanningResult
-    cluster: Cluster
-    """As it was believed to be."""
 
 
 async def _believe(start: StartDeployment, models: Sequence[ImportedModel], deployment: Deployment) -> None:
@@ -187,7 +174,7 @@ class Deployer:
     async def _resume(self, start: StartDeployment, saved: Saved) -> Deployment:
         """Go on with a deployment of an earlier run: workers that still have it say so, others build it from what their
         stores hold. Nothing is pushed."""
-        links = _links(saved.deployment.devices, saved.programs.values())
+        links = links_of(saved.deployment.devices, saved.programs.values())
         self.report(DeploymentPlanned(start.deployment, dataclasses.replace(saved.summary, links=links)))
         try:
             deployment = await self._build(saved.deployment, saved.programs)
@@ -355,52 +342,6 @@ class Deployer:
         )
 
 
-def usable_cluster(cluster: Cluster, start: StartDeployment, memory: Mapping[DeviceName, int]) -> Cluster:
-    """The devices of a deployment, with the memory that is left for it.
-
-    Where they do not all reach one another because devices or links between them are lost, only the group of those
-    that do and are the fastest together.
-    """
-    devices = []
-    for device in cluster.devices:
-        if device.name not in start.devices or (start.only and device.name != start.only):
-            continue
-        limits = [nbytes for nbytes in (device.memory_bytes, memory.get(device.name)) if nbytes]
-        left = max(1, min(limits) - start.reserved_bytes.get(device.name, 0)) if limits else None
-        devices.append(dataclasses.replace(device, memory_bytes=left))
-    usable = dataclasses.replace(cluster, devices=tuple(devices), missing=cluster.missing | start.missing)
-    fastest = max(groups(usable), key=lambda group: sum(devices[index].speed for index in group))
-    return dataclasses.replace(usable, devices=tuple(devices[index] for index in fastest))
-
-
-def summarize(
-    graph: LayerGraph, result: PlanningResult, deployment: Deployment, compiled: Compiled, remark: str = ""
-) -> PlanSummary:
-    """What users are told about a plan."""
-    plan = result.plan
-    segments = []
-    for segment, cost in zip(plan.segments, plan.costs, strict=True):
-        layers = tuple(layer.name for layer in graph.layers[segment.first : segment.stop])
-        compute = max(cost.compute_seconds, default=0.0)
-        segments.append(
-            SegmentSummary(
-                layers, str(segment.scheme), segment.shares, compute, cost.exchange_seconds, cost.exchange_bytes
-            )
-        )
-    participants = tuple(deployment.devices[index] for index in deployment.participants)
-    return PlanSummary(
-        participants,
-        tuple(segments),
-        result.latency_seconds,
-        result.single_device_seconds,
-        requests_per_second=result.occupation.requests_per_second,
-        single_device_fits=result.single_device_fits,
-        remark=remark,
-        links=_links(compiled.plan.devices, filter(None, compiled.programs)),
-        boundary=plan.boundary,
-    )
-
-
 def _notice(task: asyncio.Task[Any]) -> None:
     """Take note of a task's error, so that asyncio does not complain that nobody did."""
     if not task.cancelled():
@@ -455,16 +396,6 @@ def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -
         program=compiled.master,
         outputs=tuple(graph.tensors[name] for name in graph.outputs),
         boundary=compiled.plan.boundary,
-    )
-
-
-def _links(devices: Sequence[DeviceName], programs: Iterable[DeviceProgram]) -> frozenset[LinkName]:
-    """The links between devices over which the programs send anything."""
-    return frozenset(
-        (devices[program.device], devices[step.destination])
-        for program in programs
-        for step in program.steps
-        if isinstance(step, Send) and step.destination != MASTER
     )
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import FlexPieError
 from flexpie.core.plan import Objective
-from flexpie.master.deploying import Deployer, Planned, usable_cluster
+from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
 from flexpie.master.events import DeploymentId, DeviceName, Event, ModelName, ReplanWanted, StartDeployment
+from flexpie.master.planned import Planned, usable_cluster
 
 if TYPE_CHECKING:
     from flexpie.planner.planning import PlanningResult

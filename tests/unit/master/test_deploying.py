@@ -25,7 +25,7 @@ from flexpie.core.scheme import IN_H
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master import deploying, ports
 from flexpie.master.cluster_file import ModelEntry
-from flexpie.master.deploying import Deployer, usable_cluster
+from flexpie.master.deploying import Deployer
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
     DeploymentPlanned,
@@ -37,6 +37,7 @@ from flexpie.master.events import (
     StartDeployment,
 )
 from flexpie.master.interface import Interface
+from flexpie.master.planned import usable_cluster
 from flexpie.planner.occupation import Occupation
 from flexpie.wire.v1 import worker_pb2
 

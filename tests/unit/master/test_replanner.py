@@ -16,11 +16,12 @@ from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Objective, Plan, Segment, SegmentCost
 from flexpie.core.scheme import single
 from flexpie.master.cluster_file import ModelEntry
-from flexpie.master.deploying import Deployer, Planned
+from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
 from flexpie.master.events import Event, ReplanWanted, StartDeployment
+from flexpie.master.planned import Planned
 from flexpie.master.replanning import Replanner, expectation_of
 from tests.unit.master.story import CAT
 
