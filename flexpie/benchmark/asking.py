@@ -50,10 +50,10 @@ class Asker:
             time.sleep(0.05)
         return {}
 
-    def load(self, model: str, name: str, shapes: dict[str, list[int]], plan: str) -> Answer:
-        """Deploy a plan."""
+    def load(self, model: str, name: str, shapes: dict[str, list[int]], **options: Any) -> Answer:
+        """Deploy a model; with a plan, or with other options of `Client.load`."""
         input_shapes = {key: tuple(shape) for key, shape in shapes.items()}
-        info = self.client.load(model, name=name, input_shapes=input_shapes, plan=plan)
+        info = self.client.load(model, name=name, input_shapes=input_shapes, **options)
         self._boundaries[name] = Boundary(info.boundary)
         return {}
 

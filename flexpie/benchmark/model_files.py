@@ -44,11 +44,14 @@ class ModelFiles:
 class ModelLibrary:
     """Builds each example model once, in a folder."""
 
-    def __init__(self, folder: Path, build: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, folder: Path, build: Callable[[str], bytes], shapes: Mapping[str, Mapping[str, tuple[int, ...]]] = SHAPES
+    ) -> None:
         """`build` gives the bytes of the ONNX file of a model, and raises ValueError for a name that it does not
-        know."""
+        know. `shapes` are those of inputs that a model's file leaves open."""
         self.folder = folder
         self._build = build
+        self._shapes = shapes
         self._found: dict[str, ModelFiles] = {}
 
     def files(self, name: str) -> ModelFiles:
@@ -63,7 +66,7 @@ class ModelLibrary:
             model.write_bytes(self._build(name))
         except ValueError as error:
             raise FlexPieError(ErrorCode.INVALID_ARGUMENT, f"{error}.") from None
-        imported = pipeline.import_file(model, SHAPES.get(name))
+        imported = pipeline.import_file(model, self._shapes.get(name))
         feeds = random_inputs(imported.graph, _SEED)
         answers, _ = UnsplitModel(model).run(feeds)
         _save(inputs, feeds)
