@@ -69,15 +69,22 @@ class _Latencies:
     def __init__(self) -> None:
         self._first: list[float] = []
         self._last: deque[float] = deque(maxlen=LATENCIES)
+        self._others = 0
+        """Requests that had not, since the last one that had."""
 
-    def add(self, seconds: float) -> None:
-        if len(self._first) < LATENCIES:
-            self._first.append(seconds)
-        self._last.append(seconds)
+    def add(self, seconds: float, *, alone: bool) -> None:
+        """Take in a request; what those before it took says little behind many that were not alone."""
+        self._others = 0 if alone else self._others + 1
+        if self._others > LATENCIES:
+            self._last.clear()
+        elif alone:
+            if len(self._first) < LATENCIES:
+                self._first.append(seconds)
+            self._last.append(seconds)
 
     @property
     def now(self) -> float | None:
-        """What requests take; None until that is known."""
+        """What requests take; None while that is not known."""
         return statistics.median(self._last) if len(self._last) == LATENCIES else None
 
     @property
@@ -142,8 +149,8 @@ class DriftWatch:
     def finished(self, part: peer_pb2.RequestSample, seconds: float, *, alone: bool) -> None:
         """A sampled run was answered after so many seconds; `alone` if no other request was in flight meanwhile."""
         watched = self._watched.get(part.deployment_id)
-        if watched is not None and alone:
-            watched.latencies.add(seconds)
+        if watched is not None:
+            watched.latencies.add(seconds, alone=alone)
         self.tell(MASTER_NAME, part)
 
     def tell(self, teller: DeviceName, part: peer_pb2.RequestSample) -> None:

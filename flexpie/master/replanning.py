@@ -183,7 +183,7 @@ def expectation_of(planned: Planned) -> Expectation:
         seconds,
         result.single_device_seconds if divided else None,
         calibrated=all(device.measured is not None for device in cluster.devices),
-        basis=(start.entry.name, start.profile, plan.segments, plan.boundary, speeds, cluster.link, cluster.links),
+        basis=(plan.graph_digest, start.profile, plan.segments, plan.boundary, speeds, cluster.link, cluster.links),
     )
 
 

@@ -181,9 +181,9 @@ def test_drift_is_told_with_what_it_does_to_requests() -> None:
         scene.request(compute=0.1, seconds=0.25)
     assert scene.factors == [pytest.approx(2.5)]
     crowded = Scene()
-    for index in range(4 * LATENCIES):
-        crowded.request(compute=0.1 if index > 2 * LATENCIES else 0.02, alone=False)
-    assert crowded.factors == [None]
+    for index in range(6 * LATENCIES):
+        crowded.request(compute=0.1 if index > 4 * LATENCIES else 0.02, alone=index < 2 * LATENCIES)
+    assert crowded.factors == [None], "what the first ones took says nothing of now"
 
 
 def test_a_processor_that_rested_before_the_first_requests_has_not_become_slow() -> None:
