@@ -98,10 +98,9 @@ class _Lowering:
         master.outputs = [master.value_of(name, region) for _, name, region in wanted]
 
     def start_devices(self) -> None:
-        """A device begins with its first message. One that has something to do before any comes gets an empty one,
-        unless the master has something for it: others may wait for what it does then."""
+        """Devices that would not begin get an empty message."""
         for device, builder in self.builders.items():
-            if device != MASTER and builder.steps and not builder.begins:
+            if device != MASTER and builder.lacks_start:
                 self.builders[MASTER].send_first(self.exchanges, device)
                 builder.receive_first(self.exchanges, MASTER)
                 self.exchanges += 1

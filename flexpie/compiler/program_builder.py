@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flexpie.compiler.subgraph import SubgraphSpec
 from flexpie.core.exchange import subtract_from_all
-from flexpie.core.messages import Box, Message
-from flexpie.core.program import MASTER, Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Send, Step, Value
+from flexpie.core.messages import Box, Message, lacks_start
+from flexpie.core.program import Assemble, DeviceProgram, Feed, Part, Receive, Release, Run, Send, Step, Value
 from flexpie.core.region import Region
 from flexpie.core.tensor import TensorSpec
 
@@ -29,10 +29,9 @@ class ProgramBuilder:
         """Values by tensor, with those that it only passes on; the latest last."""
 
     @property
-    def begins(self) -> bool:
-        """Whether it begins with a message that waits for nothing: one of the master's, or that of its first step."""
-        sources = {step.source for step in self.steps if isinstance(step, Receive)}
-        return MASTER in sources or isinstance(self.steps[0], Receive)
+    def lacks_start(self) -> bool:
+        """Whether it needs an empty message to begin; see `flexpie.core.messages.lacks_start`."""
+        return lacks_start([step.source if isinstance(step, Receive) else None for step in self.steps])
 
     def held_regions(self, tensor: str) -> list[Region]:
         """Boxes of a tensor that the device holds; they may overlap."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flexpie.core.exchange import Copy
+from flexpie.core.program import MASTER
 from flexpie.core.region import Region, subtract_all
 
 Box = tuple[str, Region]
@@ -56,6 +57,16 @@ def in_receiving_order(messages: Iterable[Message], devices: int) -> list[Messag
     """The messages of a round in the order in which each destination takes them."""
     ends = devices + 1
     return sorted(messages, key=lambda item: (item.destination, (item.destination - item.source) % ends))
+
+
+def lacks_start(sources: Sequence[int | None]) -> bool:
+    """Whether a device needs an empty message of the master's to begin: it begins with its first message.
+
+    `sources` says of each of its steps whom it waits for a message from; None for one that waits for none. A device
+    that has something to do before any message comes needs one, unless the master has something for it: others may
+    wait for what it does then.
+    """
+    return bool(sources) and sources[0] is None and MASTER not in sources
 
 
 def _in_sending_order(messages: Iterable[Message], devices: int) -> list[Message]:

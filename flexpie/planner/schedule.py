@@ -11,7 +11,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.exchange import Copy
 from flexpie.core.graph import LayerGraph
 from flexpie.core.messages import Message as Travelling
-from flexpie.core.messages import in_receiving_order, message_rounds
+from flexpie.core.messages import in_receiving_order, lacks_start, message_rounds
 from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
 from flexpie.core.routes import relayed_ways
@@ -146,11 +146,9 @@ class _Writer:
             self._exchanges += 1
 
     def start_devices(self) -> None:
-        """A device that has something to do before any message comes gets an empty one, unless the master has something
-        for it."""
+        """Devices that would not begin get an empty message."""
         for device, steps in enumerate(self.steps):
-            sources = {step.source for step in steps if isinstance(step, Receiving)}
-            if steps and MASTER not in sources and not isinstance(steps[0], Receiving):
+            if lacks_start([step.source if isinstance(step, Receiving) else None for step in steps]):
                 self.master.insert(0, Sending(self._exchanges, device, 0))
                 steps.insert(0, Receiving(self._exchanges, MASTER, 0))
                 self._exchanges += 1
