@@ -212,7 +212,7 @@ def _gain(before: PlanningResult, now: PlanningResult, best: PlanningResult, fac
 
 def _described(drift: Drift, factor: float | None) -> str:
     parts = [] if factor is None else [f"requests take {factor:.2f} times as long"]
-    parts += [f"{device} computes {factor:.2f} times as long" for device, factor in sorted(drift.slowdowns.items())]
+    parts += [f"{device} computes {slower:.2f} times as long" for device, slower in sorted(drift.slowdowns.items())]
     for pair, extra in drift.extra_seconds_per_byte.items():
         ends = " and ".join(name or "the master" for name in sorted(pair))
         parts.append(f"a megabyte between {ends} takes {extra * 1e9:+.1f} ms")

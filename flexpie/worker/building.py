@@ -94,9 +94,8 @@ class Builder:
             resources.building.cancel()
         resources.warm_up.set()
         resources.sessions = ()
-        self._background.submit(
-            return_free_memory
-        )  # what many sessions leave is in pieces, of which few are used again
+        # What many sessions leave is in pieces, of which few are used again.
+        self._background.submit(return_free_memory)
         for link in resources.links.values():
             task = self._loop.create_task(link.close())
             self._closing.add(task)
