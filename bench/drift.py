@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 
 import flexpie_models
+from flexpie.benchmark.measuring import calibrate
 from flexpie.client import Client
 from flexpie.core.errors import FlexPieError
 from flexpie.master.calibration_file import calibration_path
@@ -68,7 +69,7 @@ def _measure(bed: Testbed, model: str, slow: float, least_gain: str) -> None:
     (bed.folder / f"{model}.onnx").write_bytes(flexpie_models.build(model).SerializeToString())
     models = f"models: [{{path: {model}.onnx}}]\n"
     bed.write_cluster_file(models)
-    _calibrate(bed)
+    calibrate(bed)
     options = ("--startup-grace", "30", "--least-gain", least_gain, "--log-level", "debug")
     master = bed.run_master(*options, "--state-dir", str(bed.folder / "first"))
     client = _start_client(bed, model, "first")
@@ -110,13 +111,6 @@ def _measure_known(bed: Testbed, model: str, models: str, slow: float) -> None:
     known = [end - start for start, end, _ in requests if start > requests[-1][1] - LAST_SECONDS]
     click.echo("\n".join(line for line in master.log.splitlines() if re.search("planned", line)))
     click.echo(f"with a plan for the slow link from the beginning {_milliseconds(known)}")
-
-
-def _calibrate(bed: Testbed) -> None:
-    arguments = ["-m", "flexpie.cli.main", "calibrate", "--cluster", str(bed.cluster_file)]
-    command = bed.start(MASTER, [sys.executable, *arguments], "calibrate")
-    if command.wait(READY_SECONDS) != 0:
-        raise SystemExit(command.log)
 
 
 def _forget_links(path: Path) -> None:

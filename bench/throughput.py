@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from typing import Any
 import click
 
 import flexpie_models
-from flexpie.benchmark.measuring import calibrate
+from flexpie.benchmark.measuring import ASK_SECONDS, LOAD_SECONDS, calibrate, start_alone, start_asking
 from flexpie.benchmark.model_files import ModelFiles, ModelLibrary
-from flexpie.benchmark.orders import Answer, Server
-from flexpie.testbed import MASTER, Testbed, uniform
+from flexpie.benchmark.orders import Answer
+from flexpie.core.errors import FlexPieError
+from flexpie.testbed import Description, Testbed, uniform
 
-LOAD_SECONDS, ASK_SECONDS = 300.0, 600.0
 _WARM_UP = 3
 """Times as many requests as are in flight."""
 
@@ -42,24 +42,17 @@ class _Launches:
         with ExitStack() as stack:
             master = self._bed.run_master("--no-standby")
             stack.callback(master.kill)
-            self._asking = stack.enter_context(Server(self._bed, MASTER, "flexpie.benchmark.asking", "asking"))
-            self._asking.order("open", LOAD_SECONDS, master=master.address(), **self._arrays)
-            device = self._bed.devices[0].name
-            self._alone = stack.enter_context(Server(self._bed, device, "flexpie.benchmark.alone", "alone"))
-            self._bed.put_on_quota(device, self._alone.process)
+            self._asking = start_asking(stack, self._bed, master, self._files)
+            self._alone = start_alone(stack, self._bed, self._bed.devices[0].name)
             self._processes = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._processes.close()
 
-    @property
-    def _arrays(self) -> Mapping[str, str]:
-        return {"inputs": str(self._files.inputs), "expected": str(self._files.expected)}
-
     def alone(self, requests: int) -> Answer:
         """On one device."""
-        self._alone.order("load", LOAD_SECONDS, model=str(self._files.model), **self._arrays)
+        self._alone.order("load", LOAD_SECONDS, model=str(self._files.model), **self._files.arrays)
         self._alone.order("ask", ASK_SECONDS, requests=_WARM_UP)
         answer = self._alone.order("ask", ASK_SECONDS, requests=requests)
         self._alone.order("unload", LOAD_SECONDS)
@@ -99,34 +92,48 @@ def _said(name: str, answers: Sequence[Answer]) -> float:
 
 
 @click.command()
-@click.option("--model", default="resnet18", show_default=True)
-@click.option("--devices", default=4, show_default=True)
+@click.option("--model", default="resnet18", show_default=True, type=click.Choice(flexpie_models.NAMES))
+@click.option("--devices", default=4, show_default=True, type=click.IntRange(1, 8))
 @click.option("--cpu", default=0.2, show_default=True, help="Share of a core of each.")
 @click.option("--bandwidth", default=1e9, show_default=True, help="bit/s of every port.")
-@click.option("--in-flight", default=8, show_default=True)
-@click.option("--max-batch", default=1, show_default=True, help="1: no batches.")
+@click.option("--in-flight", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--max-batch", default=1, show_default=True, type=click.IntRange(1), help="1: no batches.")
 @click.option("--objective", default="throughput", show_default=True, type=click.Choice(["latency", "throughput"]))
-@click.option("--launches", default=3, show_default=True)
+@click.option("--launches", default=3, show_default=True, type=click.IntRange(1))
 @click.option(
-    "--requests", default=160, show_default=True, help="In each launch of the cluster; a fifth of them alone."
+    "--requests",
+    default=160,
+    show_default=True,
+    type=click.IntRange(5),
+    help="In each launch of the cluster; a fifth of them alone.",
 )
 def main(
     model: str, devices: int, cpu: float, bandwidth: float, in_flight: int, max_batch: int, objective: str,
     launches: int, requests: int,
 ) -> None:  # fmt: skip
     """Print the requests per second of one device and of the cluster, and their ratio."""
+    try:
+        rounds = _measure(model, uniform(devices, cpu, bandwidth), in_flight, max_batch, objective, launches, requests)
+    except FlexPieError as error:
+        raise click.ClickException(str(error)) from None
+    alone = _said("one device", [first for first, _ in rounds])
+    together = _said(f"{devices} devices, {in_flight} in flight", [second for _, second in rounds])
+    click.echo(f"{together / alone:.2f} times as many")
+
+
+def _measure(
+    model: str, description: Description, in_flight: int, max_batch: int, objective: str, launches: int, requests: int
+) -> list[tuple[Answer, Answer]]:
+    """What one device and the cluster answered in each launch."""
     with tempfile.TemporaryDirectory(prefix="flexpie-bench-") as folder:
         written = flexpie_models.build(model)
         shapes = {port.name: tuple(dim.dim_value for dim in port.type.tensor_type.shape.dim)
                   for port in written.graph.input}  # fmt: skip
         files = ModelLibrary(Path(folder), lambda _: open_batch(written), {model: shapes}).files(model)
-        with Testbed(uniform(devices, cpu, bandwidth), folder=Path(folder), overload=True) as bed:
+        with Testbed(description, folder=Path(folder), overload=True) as bed:
             calibrate(bed)
             with _Launches(bed, files, in_flight, max_batch, objective) as launch:
-                rounds = [(launch.alone(requests // 5), launch.together(requests)) for _ in range(launches)]
-    alone = _said("one device", [first for first, _ in rounds])
-    together = _said(f"{devices} devices, {in_flight} in flight", [second for _, second in rounds])
-    click.echo(f"{together / alone:.2f} times as many")
+                return [(launch.alone(requests // 5), launch.together(requests)) for _ in range(launches)]
 
 
 if __name__ == "__main__":

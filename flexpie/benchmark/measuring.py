@@ -19,6 +19,7 @@ from flexpie.benchmark.records import Launch, Traced
 from flexpie.benchmark.schedule import requests_in
 from flexpie.client.types import TraceSpan
 from flexpie.core.errors import ErrorCode, FlexPieError
+from flexpie.testbed.processes import HostProcess
 
 LOAD_SECONDS = 300.0
 ASK_SECONDS = 600.0
@@ -43,6 +44,20 @@ def calibrate(bed: testbed.Testbed) -> None:
         raise FlexPieError(ErrorCode.INTERNAL, f"The calibration failed: {process.log.strip()}")
 
 
+def start_asking(stack: ExitStack, bed: testbed.Testbed, master: HostProcess, files: ModelFiles) -> Server:
+    """A process beside the master that asks it; `stack` ends it."""
+    asking = stack.enter_context(Server(bed, testbed.MASTER, "flexpie.benchmark.asking", "asking"))
+    asking.order("open", _ORDER_SECONDS, master=master.address(), **files.arrays)
+    return asking
+
+
+def start_alone(stack: ExitStack, bed: testbed.Testbed, device: str) -> Server:
+    """A process on a device, under its quota, that runs the unsplit model; `stack` ends it."""
+    alone = stack.enter_context(Server(bed, device, "flexpie.benchmark.alone", "alone"))
+    bed.put_on_quota(device, alone.process)
+    return alone
+
+
 class MeasuredCell:
     """The processes of a cell, there while a `with` block runs."""
 
@@ -61,13 +76,10 @@ class MeasuredCell:
                     self._bed.restart_worker(device.name)
             master = self._bed.run_master(*self._master_arguments())
             stack.callback(master.kill)
-            self._asking = stack.enter_context(Server(self._bed, testbed.MASTER, "flexpie.benchmark.asking", "asking"))
-            paths = {"inputs": str(self._files.inputs), "expected": str(self._files.expected)}
-            self._asking.order("open", _ORDER_SECONDS, master=master.address(), **paths)
+            self._asking = start_asking(stack, self._bed, master, self._files)
             if ALONE in self._strategies:
                 host = self._bed.devices[self._cell.ground.fastest].name
-                self._alone = stack.enter_context(Server(self._bed, host, "flexpie.benchmark.alone", "alone"))
-                self._bed.put_on_quota(host, self._alone.process)
+                self._alone = start_alone(stack, self._bed, host)
             self._processes = stack.pop_all()
         return self
 
@@ -118,8 +130,7 @@ class MeasuredCell:
         strategy, files = self._strategies[name], self._files
         self._throttle(False)
         if name == ALONE:
-            self._alone.order("load", LOAD_SECONDS, model=str(files.model), inputs=str(files.inputs),
-                              expected=str(files.expected))  # fmt: skip
+            self._alone.order("load", LOAD_SECONDS, model=str(files.model), **files.arrays)
         else:
             shapes = {key: list(shape) for key, shape in files.shapes.items()}
             self._asking.order("load", LOAD_SECONDS, model=str(files.model), name=name, shapes=shapes,

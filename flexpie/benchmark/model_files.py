@@ -35,6 +35,11 @@ class ModelFiles:
     imported: ImportedModel
 
     @property
+    def arrays(self) -> dict[str, str]:
+        """The files of arrays, as whoever asks is told of them."""
+        return {"inputs": str(self.inputs), "expected": str(self.expected)}
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the inputs."""
         graph = self.imported.graph
