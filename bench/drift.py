@@ -2,9 +2,10 @@
 
 python -m bench.drift --model mobilenet_v1         as root, on a testbed of 4 devices
 
-One client asks one request after the other. The port of one device gets another bandwidth; the time counts until the
-new plan serves. Afterwards the same is asked of a master that was told of the slow links from the beginning. Before all
-that the devices are calibrated.
+One client asks one request after the other. The port of one device gets another bandwidth; the time counts until
+another plan serves: a standby, maybe, and the best one later. Afterwards the same is asked of a master that was told of
+the slow links from the beginning. Before all that the devices are calibrated. Launches of one plan differ: several of
+them tell more than one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -46,26 +48,52 @@ def main() -> None:
     """Measure, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mobilenet_v1")
-    parser.add_argument("--devices", type=int, default=4)
+    parser.add_argument("--devices", type=int, default=4, choices=range(2, 9))
     parser.add_argument("--cpu", type=float, default=0.2)
     parser.add_argument("--bandwidth", type=float, default=1e9, help="bit/s of every port")
     parser.add_argument("--slow", type=float, default=0.1, help="part of it that is left to one port")
     parser.add_argument("--least-gain", default="0.05", help="of the master: what another plan must be better by")
+    parser.add_argument("--launches", type=int, default=5, choices=range(1, 101), metavar="N")
     parser.add_argument("--ask", nargs=3, metavar=("MODEL", "STOP", "OUTPUT"), help="be the client")
     arguments = parser.parse_args()
     if arguments.ask:
         _ask(arguments.ask[0], Path(arguments.ask[1]), Path(arguments.ask[2]))
         return
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Testbed(
-            uniform(arguments.devices, arguments.cpu, arguments.bandwidth), folder=Path(folder), overload=True
-        ) as bed,
-    ):
-        _measure(bed, arguments.model, arguments.bandwidth * arguments.slow, arguments.least_gain)
+    devices = uniform(arguments.devices, arguments.cpu, arguments.bandwidth)
+    launches = []
+    for _ in range(arguments.launches):
+        with tempfile.TemporaryDirectory() as folder, Testbed(devices, folder=Path(folder), overload=True) as bed:
+            slow = arguments.bandwidth * arguments.slow
+            launches.append(_measure(bed, arguments.model, slow, arguments.least_gain))
+    _sum_up(launches)
 
 
-def _measure(bed: Testbed, model: str, slow: float, least_gain: str) -> None:
+@dataclass(frozen=True)
+class _Launch:
+    """What was seen in one; in seconds."""
+
+    noticed: float | None
+    """Until another plan served; None where none did."""
+    until_then: float
+    last: float
+    known: float
+    """With the plan of a master that was told of the slow links."""
+
+
+def _sum_up(launches: Sequence[_Launch]) -> None:
+    noticed = [item.noticed for item in launches if item.noticed is not None]
+    slowest = f", after {statistics.median(noticed):.1f} s, {max(noticed):.1f} s at worst" if noticed else ""
+    click.echo(f"{len(launches)} launches: another plan in {len(noticed)} of them{slowest}")
+    for name in ("until_then", "last", "known"):
+        values = [getattr(item, name) for item in launches]
+        each = ", ".join(f"{value * 1000:.0f}" for value in values)
+        click.echo(f"{name.replace('_', ' ')}: {_milliseconds(values)} ({each})")
+    ratios = [item.last / item.known for item in launches]
+    each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    click.echo(f"last / known: {statistics.median(ratios):.2f} ({each})")
+
+
+def _measure(bed: Testbed, model: str, slow: float, least_gain: str) -> _Launch:
     (bed.folder / f"{model}.onnx").write_bytes(flexpie_models.build(model).SerializeToString())
     models = f"models: [{{path: {model}.onnx}}]\n"
     bed.write_cluster_file(models)
@@ -75,28 +103,33 @@ def _measure(bed: Testbed, model: str, slow: float, least_gain: str) -> None:
     client = _start_client(bed, model, "first")
     _wait_for_standbys(master)
     time.sleep(BEFORE_SECONDS)
-    switches = _switches(master)
+    seen = len(_switches(master))
     slowed = time.monotonic()
     bed.faults.slow("d1", slow)
-    while _switches(master) == switches and time.monotonic() < slowed + AFTER_SECONDS:
+    switched: list[float] = []
+    while time.monotonic() < slowed + AFTER_SECONDS:
         time.sleep(0.1)
-    switched = time.monotonic() if _switches(master) > switches else None
-    time.sleep(max(LAST_SECONDS, slowed + AFTER_SECONDS - time.monotonic()))
+        switched += [time.monotonic()] * (len(_switches(master)) - seen - len(switched))
+    time.sleep(LAST_SECONDS)
     requests = _end_client(bed, client, "first")
-    click.echo("\n".join(line for line in master.log.splitlines() if re.search("drift|plan|pay|ready", line)))
+    click.echo("\n".join(line for line in master.log.splitlines() if re.search("drift|plan|pay|ready|serves", line)))
     before = [end - start for start, end, _ in requests if slowed - LAST_SECONDS < start and end < slowed]
     after = [end - start for start, end, _ in requests if start > requests[-1][1] - LAST_SECONDS]
     failed = [error for _, _, error in requests if error]
     click.echo(f"{len(requests)} requests, {len(failed)} failed {failed[:3]}")
     click.echo(f"before {_milliseconds(before)}, with the slow link at last {_milliseconds(after)}")
-    click.echo("no other plan" if switched is None else f"new plan after {switched - slowed:.1f} s")
-    during = [end - start for start, end, _ in requests if slowed < start and end < (switched or slowed + 10)]
+    times = [at - slowed for at in switched]
+    kinds = _switches(master)[seen:]
+    plans = ", ".join(f"{kind} after {at:.1f} s" for kind, at in zip(kinds, times, strict=False))
+    click.echo(plans or "no other plan")
+    during = [end - start for start, end, _ in requests if slowed < start and end < slowed + (times or [10.0])[0]]
     click.echo(f"until then {_milliseconds(during)}")
     master.kill()
-    _measure_known(bed, model, models, slow)
+    known = _measure_known(bed, model, models, slow)
+    return _Launch(min(times, default=None), statistics.median(during), statistics.median(after), known)
 
 
-def _measure_known(bed: Testbed, model: str, models: str, slow: float) -> None:
+def _measure_known(bed: Testbed, model: str, models: str, slow: float) -> float:
     """What requests take with the plan of a master that was told of the slow links."""
     others = [device.name for device in bed.devices if device.name != "d1"]
     pairs = [pair for other in (*others, "master") for pair in (("d1", other), (other, "d1"))]
@@ -111,6 +144,7 @@ def _measure_known(bed: Testbed, model: str, models: str, slow: float) -> None:
     known = [end - start for start, end, _ in requests if start > requests[-1][1] - LAST_SECONDS]
     click.echo("\n".join(line for line in master.log.splitlines() if re.search("planned", line)))
     click.echo(f"with a plan for the slow link from the beginning {_milliseconds(known)}")
+    return statistics.median(known)
 
 
 def _forget_links(path: Path) -> None:
@@ -119,8 +153,9 @@ def _forget_links(path: Path) -> None:
     path.write_text(yaml.safe_dump({**content, "links": []}))
 
 
-def _switches(master: HostProcess) -> int:
-    return len(re.findall("deployment ready", master.log))
+def _switches(master: HostProcess) -> list[str]:
+    """What began to serve, in order."""
+    return re.findall("(?:deployment ready|standby serves)", master.log)
 
 
 def _wait_for_standbys(master: HostProcess) -> None:
@@ -152,7 +187,10 @@ def _ask(model: str, stop: Path, output: Path) -> None:
     """One request after the other; writes when each began and ended, and why it failed."""
     requests = []
     with Client(_ADDRESS, timeout=60) as client:
+        deadline = time.monotonic() + READY_SECONDS
         while not client.ready(model):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{model} is not ready after {READY_SECONDS:.0f} s.")
             time.sleep(0.1)
         port = client.model(model).inputs[0]
         image = np.random.default_rng(1).random(port.shape, dtype=np.float32)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flexpie.master.events import DeviceName
@@ -38,6 +38,10 @@ COMPUTE_FACTOR = 2.0
 quota, has some of it left, and slower where messages come in meanwhile."""
 
 
+MOST_LINKS = 0.5
+"""Where more than this part of an end's links has drifted, it is the end's port."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One request, as all that took part tell it."""
@@ -55,9 +59,11 @@ class Drift:
     extra_seconds_per_byte: Mapping[Pair, float] = field(default_factory=dict)
     """What a byte takes more than it did between two ends (less than 0: less), in one direction; those that differ
     only."""
+    ports: Mapping[DeviceName, float] = field(default_factory=dict)
+    """The same of all links of one end, those that no message told of included: it is the end's port that differs."""
 
     def __bool__(self) -> bool:
-        return bool(self.slowdowns or self.extra_seconds_per_byte)
+        return bool(self.slowdowns or self.extra_seconds_per_byte or self.ports)
 
     def is_more_than(self, other: Drift) -> bool:
         """Whether something has drifted here and not there, or by `LEAST_FACTOR` more."""
@@ -66,8 +72,10 @@ class Drift:
         )
         if any(here > LEAST_FACTOR * max(there, 1 / there) for here, there in slowdowns):
             return True
-        extra = self.extra_seconds_per_byte
-        return any(abs(extra[pair]) > LEAST_FACTOR * abs(other.extra_seconds_per_byte.get(pair, 0.0)) for pair in extra)
+        extra, there = self.extra_seconds_per_byte, other.extra_seconds_per_byte
+        if any(abs(extra[pair]) > LEAST_FACTOR * abs(there.get(pair, 0.0)) for pair in extra):
+            return True
+        return any(abs(self.ports[end]) > LEAST_FACTOR * abs(other.ports.get(end, 0.0)) for end in self.ports)
 
 
 class DriftMonitor:
@@ -97,12 +105,21 @@ class DriftMonitor:
         were to compute."""
         slowdowns = self._slowdowns(predicted or {})
         drifted = [pair for pair, series in self._links.items() if series.drifted and self._believed(pair)]
-        extra = {}
+        by_port: dict[DeviceName, dict[Pair, float]] = {}
         for pair in drifted:
-            nbytes = self._transits[pair].nbytes[self._port(pair, drifted)]
+            port = self._port(pair, drifted)
+            nbytes = self._transits[pair].nbytes[port]
             if nbytes > 0:
-                extra[pair] = self._links[pair].extra / nbytes
-        return Drift(slowdowns, extra)
+                by_port.setdefault(port, {})[pair] = self._links[pair].extra / nbytes
+        ports: dict[DeviceName, float] = {}
+        links: dict[Pair, float] = {}
+        for port, extra in by_port.items():
+            if len(extra) > 1 and _share(port, extra, self._links) > MOST_LINKS:
+                # Messages queue at a port: only the last one of an exchange waits for all bytes.
+                ports[port] = max(extra.values(), key=abs)
+            else:
+                links |= extra
+        return Drift(slowdowns, links, ports)
 
     def _slowdowns(self, predicted: Mapping[DeviceName, float]) -> dict[DeviceName, float]:
         known = {device: series for device, series in self._compute.items() if series.known}
@@ -124,14 +141,13 @@ class DriftMonitor:
         doubt = sum(abs(self._links[hop].extra) for hop in self._transits[pair].way if self._links[hop].drifted)
         return abs(self._links[pair].extra) > doubt
 
-    def _port(self, pair: Pair, drifted: Sequence[Pair]) -> DeviceName:
+    def _port(self, pair: Pair, drifted: Collection[Pair]) -> DeviceName:
         """Whose port it is that has become slower: that of the end of whose links the larger part has drifted. It is
         shared by all that passes it; where both ends may be meant, the port that more passes."""
         nbytes = self._transits[pair].nbytes
 
         def suspicion(end: DeviceName) -> tuple[float, float]:
-            links = [other for other in self._links if end in other]
-            return sum(other in drifted for other in links) / len(links), nbytes[end]
+            return _share(end, drifted, self._links), nbytes[end]
 
         return max(sorted(pair), key=suspicion)
 
@@ -193,6 +209,12 @@ class _Series:
             return False
         low, high = sorted((max(before, 1e-6), max(now, 1e-6)))
         return high / low >= self._factor
+
+
+def _share(end: DeviceName, drifted: Collection[Pair], links: Iterable[Pair]) -> float:
+    """What part of an end's links has drifted."""
+    of_end = [pair for pair in links if end in pair]
+    return sum(pair in drifted for pair in of_end) / len(of_end)
 
 
 def _typical(values: list[float] | deque[float]) -> float:

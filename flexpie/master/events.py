@@ -246,6 +246,18 @@ class ReplanWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOutdated:
+    """Devices or links are not as fast as they were when a deployment that serves was planned, and there is a better
+    plan now. Those of standbys are of that time too."""
+
+    deployment: DeploymentId
+    standby: DeploymentId = ""
+    """One that is better and ready: it serves at once."""
+    standby_suffices: bool = False
+    """Whether no other plan would be much better than that one."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetryDue:
     """The pause before another attempt is over."""
 
@@ -321,7 +333,9 @@ DeviceEvent = (
     | GraceEnded
 )
 ModelEvent = ModelRequested | UnloadRequested | ModelImported | RetryDue | PlanDistrusted
-DeploymentEvent = StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed | ResumeFailed | ReplanWanted
+DeploymentEvent = (
+    StageReached | DeploymentPlanned | DeploymentReady | DeploymentFailed | ResumeFailed | ReplanWanted | PlanOutdated
+)
 RequestEvent = RequestArrived | RequestDisturbed | PauseEnded | CalmReturned | RequestEnded
 Event = DeviceEvent | ModelEvent | DeploymentEvent | RequestEvent | ShutdownRequested | DrainEnded
 

@@ -411,6 +411,8 @@ class Master:
             case PromoteStandby(deployment):
                 _log.info("standby serves deployment=%s", deployment)
                 self._deployer.promote(deployment)
+                if (planned := self._deployer.planned.get(deployment)) is not None:
+                    self._watch.expect(deployment, self._replanner.expectation(planned))
                 self._set_places(self._deployments[deployment].model)
             case Undeploy(deployment, devices):
                 self._deployments.pop(deployment, None)

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flexpie.core.cluster import Cluster
@@ -16,7 +17,15 @@ from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
-from flexpie.master.events import DeploymentId, DeviceName, Event, ModelName, ReplanWanted, StartDeployment
+from flexpie.master.events import (
+    DeploymentId,
+    DeviceName,
+    Event,
+    ModelName,
+    PlanOutdated,
+    ReplanWanted,
+    StartDeployment,
+)
 from flexpie.master.planned import Planned, usable_cluster
 
 if TYPE_CHECKING:
@@ -31,6 +40,16 @@ _Choice = tuple[ModelName, int, frozenset[DeviceName]]
 """Between dividing and one device: of a model's profile, over these devices."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Plans, as they are predicted for the cluster as it is now."""
+
+    present: PlanningResult
+    best: PlanningResult
+    standby: Planned | None
+    """The best of those that are ready."""
 
 
 class Replanner:
@@ -136,13 +155,14 @@ class Replanner:
             reading = self._deployer.imports.get(name)
             if reading is None:
                 return  # it has just been unloaded
-            now, best = await asyncio.to_thread(self._compare, planned, estimate, await asyncio.shield(reading))
+            found = await asyncio.to_thread(self._compare, planned, estimate, await asyncio.shield(reading))
         except FlexPieError as error:
             _log.warning("no plan for the cluster as it is now model=%s: %s", name, error)
             return
         finally:
             self._assessing = False
-        gain = _gain(planned.result, now, best, factor)
+        aim = planned.start.entry.objective
+        gain = _gain(aim, planned.result, found.present, found.best, factor)
         if gain < self._least_gain:
             level = logging.INFO if self._is_news(deployment) else logging.DEBUG
             _log.log(level, "plan kept model=%s deployment=%s: %s; another one would gain %.0f %%",
@@ -151,7 +171,14 @@ class Replanner:
         self._deployer.cluster = estimate
         _log.warning("planned anew model=%s deployment=%s: %s; gain %.0f %%",
                      name, deployment, described, gain * 100)  # fmt: skip
-        self._tell(ReplanWanted(deployment))
+        standby = found.standby
+        if standby is None or _gain(aim, planned.result, found.present, standby.result, factor) < self._least_gain:
+            self._tell(PlanOutdated(deployment))
+            return
+        identity = standby.start.deployment
+        self._deployer.planned[identity] = standby
+        suffices = _gain(aim, standby.result, standby.result, found.best) < self._least_gain
+        self._tell(PlanOutdated(deployment, identity, suffices))
 
     def _is_news(self, deployment: DeploymentId) -> bool:
         """Whether a minute has passed since the log said that a plan is kept."""
@@ -159,15 +186,28 @@ class Replanner:
         self._said = {name: at for name, at in self._said.items() if now - at < LOG_SECONDS}
         return self._said.setdefault(deployment, now) == now
 
-    def _compare(self, planned: Planned, estimate: Cluster, models: Any) -> tuple[PlanningResult, PlanningResult]:
-        """What the present plan is predicted to take now, and the best one."""
-        start, pipeline = planned.start, self._deployer.pipeline
-        model, cluster = models[start.profile], usable_cluster(estimate, start, self._memory)
-        present = planned.result.plan.on([device.name for device in cluster.devices])
+    def _compare(self, planned: Planned, estimate: Cluster, models: Any) -> _Comparison:
+        """What the present plan is predicted to take now, the best one, and what is ready to serve instead."""
+        start, entry, pipeline = planned.start, planned.start.entry, self._deployer.pipeline
+        model = models[start.profile]
+        present = self._predicted_anew(planned, estimate, model)
         assert present is not None, "a deployment that serves has all its devices"
-        now = pipeline.predict_plan(model, cluster, present)
-        entry = start.entry
-        return now, pipeline.plan_model(model, cluster, entry.scheme, entry.objective, boundary=entry.boundary)
+        best = pipeline.plan_model(model, present.cluster, entry.scheme, entry.objective, boundary=entry.boundary)
+        standbys = [
+            self._predicted_anew(self._deployer.planned[identity], estimate, model)
+            for identity, (standby, _) in list(self._deployer.standbys.items())
+            if identity in self._deployer.planned and (standby.entry, standby.profile) == (entry, start.profile)
+        ]
+        standby = min(filter(None, standbys), key=lambda item: _seconds(item.result, entry.objective), default=None)
+        return _Comparison(present.result, best, standby)
+
+    def _predicted_anew(self, planned: Planned, estimate: Cluster, model: Any) -> Planned | None:
+        """The same plan for the cluster as it is now; None if it needs what cannot be used."""
+        cluster = usable_cluster(estimate, planned.start, self._memory)
+        plan = planned.result.plan.on([device.name for device in cluster.devices])
+        if plan is None:
+            return None
+        return Planned(planned.start, self._deployer.pipeline.predict_plan(model, cluster, plan), cluster)
 
 
 def expectation_of(planned: Planned) -> Expectation:
@@ -196,18 +236,27 @@ def _is_free(planned: Planned) -> bool:
     return not planned.start.entry.plan and not planned.start.only and len(planned.start.devices) > 1
 
 
-def _gain(before: PlanningResult, now: PlanningResult, best: PlanningResult, factor: float | None) -> float:
+def _gain(
+    aim: str, before: PlanningResult, now: PlanningResult, best: PlanningResult, factor: float | None = None
+) -> float:
     """What part of the present plan's time the best one would save; 0 where the best one is predicted to be no better.
 
     Requests take `factor` times as long with the present plan as when it was new: that tells what the drift does to it
     better than a prediction (`now`), and their error then (of `before`) is that of the best one's prediction too.
     """
-    if now.objective is Objective.THROUGHPUT or best.objective is Objective.THROUGHPUT:
-        return 1 - now.occupation.requests_per_second / best.occupation.requests_per_second
+    if aim == Objective.THROUGHPUT.value:
+        return 1 - _seconds(best, aim) / _seconds(now, aim)
     if best.latency_seconds >= LEAST_DIFFERENCE * now.latency_seconds:
         return 0.0
     seconds = now.latency_seconds if factor is None else factor * before.latency_seconds
     return 1 - best.latency_seconds / seconds if seconds > 0 else 0.0
+
+
+def _seconds(result: PlanningResult, aim: str) -> float:
+    """What is to be small: the time of a request, or from one to the next with many in flight."""
+    if aim == Objective.THROUGHPUT.value:
+        return 1 / result.occupation.requests_per_second
+    return result.latency_seconds
 
 
 def _described(drift: Drift, factor: float | None) -> str:
@@ -216,4 +265,6 @@ def _described(drift: Drift, factor: float | None) -> str:
     for pair, extra in drift.extra_seconds_per_byte.items():
         ends = " and ".join(name or "the master" for name in sorted(pair))
         parts.append(f"a megabyte between {ends} takes {extra * 1e9:+.1f} ms")
+    for port, extra in drift.ports.items():
+        parts.append(f"a megabyte from or to {port or 'the master'} takes {extra * 1e9:+.1f} ms")
     return ", ".join(parts)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from flexpie.master.deployment_record import DeploymentRecord
-from flexpie.master.events import DeviceName
+from flexpie.master.events import DeploymentId, DeviceName
 
 
 @dataclass
@@ -17,17 +17,35 @@ class Standbys:
     """By the device whose loss they are for."""
     settled: set[DeviceName] = field(default_factory=set)
     """Devices for whose loss nothing more can be prepared now: there is no room, or no plan."""
+    outdated: set[DeviceName] = field(default_factory=set)
+    """Devices whose standby is for a cluster that was faster or slower: it is better than none, until it is made
+    anew."""
 
     def next_to_prepare(self, serving: DeploymentRecord | None, connected: tuple[DeviceName, ...]) -> DeviceName | None:
         """The device whose loss is to be prepared for next: one that is needed, and without which others are left."""
         if serving is None or serving.plan is None or len(connected) < 2:
             return None
         for device in serving.plan.participants:
-            known = self.ready.get(device)
+            known = None if device in self.outdated else self.ready.get(device)
             if device in self.settled or (known and set(known.devices) == set(connected) - {device}):
                 continue
             return device
         return None
+
+    def outdate(self) -> None:
+        """Devices and links are not as they were."""
+        self.outdated = set(self.ready)
+        self.settled.clear()
+
+    def replace(self, device: DeviceName) -> DeploymentRecord | None:
+        """The one for a device's loss, to be made anew; None where there is none."""
+        self.outdated.discard(device)
+        return self.ready.pop(device, None)
+
+    def take_one(self, standby: DeploymentId) -> DeploymentRecord | None:
+        """One of them, to be served from now on; None where it is not there."""
+        device = next((device for device, record in self.ready.items() if record.id == standby), None)
+        return None if device is None else self.replace(device)
 
     def take(self) -> DeploymentRecord | None:
         """The one that is predicted to be fastest, to be served from now on."""
@@ -36,13 +54,13 @@ class Standbys:
             plan = self.ready[device].plan
             return plan.predicted_seconds if plan else 0.0
 
-        return self.ready.pop(min(self.ready, key=seconds)) if self.ready else None
+        return self.replace(min(self.ready, key=seconds)) if self.ready else None
 
     def drop(self, of: Callable[[DeploymentRecord], bool] = lambda _: True) -> list[DeploymentRecord]:
         """Forget some, or all; returns them."""
         dropped = {device: record for device, record in self.ready.items() if of(record)}
         for device in dropped:
-            del self.ready[device]
+            self.replace(device)
         return list(dropped.values())
 
 

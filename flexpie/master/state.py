@@ -49,6 +49,7 @@ from flexpie.master.events import (
     PauseEnded,
     PeersReported,
     PlanDistrusted,
+    PlanOutdated,
     Probe,
     PromoteStandby,
     RememberDistrust,
@@ -322,7 +323,7 @@ class MasterState:
             if isinstance(event, DeploymentReady | DeploymentFailed):
                 self._reconsider()
             return
-        if isinstance(event, ReplanWanted):
+        if isinstance(event, ReplanWanted | PlanOutdated):
             self._replan(event)
             return
         profile = self._builder_of(event.deployment)
@@ -348,11 +349,33 @@ class MasterState:
         """The profile that a deployment serves."""
         return next((item for item in self.profiles() if item.serving and item.serving.id == deployment), None)
 
-    def _replan(self, event: ReplanWanted) -> None:
+    def _replan(self, event: ReplanWanted | PlanOutdated) -> None:
         profile = self.server_of(event.deployment)
-        if profile and not profile.building:
-            profile.replan, profile.failure, profile.failed_on = event, None, None
-            self._reconsider()
+        if profile is None or profile.building:
+            return
+        profile.failure, profile.failed_on = None, None
+        if isinstance(event, ReplanWanted):
+            profile.replan = event
+        else:
+            promoted = self._promote(profile, event.standby)
+            if promoted and event.standby_suffices:
+                promoted.devices = self.members.connected  # the others would bring nothing
+            else:
+                profile.replan = ReplanWanted(event.deployment)
+            self._keeper.stop()
+            for other in self.profiles():
+                other.standbys.outdate()
+        self._reconsider()
+
+    def _promote(self, profile: ProfileRecord, standby: DeploymentId) -> DeploymentRecord | None:
+        """Have a standby serve instead of what serves, if it is there."""
+        record, before = profile.standbys.take_one(standby), profile.serving
+        if record is not None:
+            profile.serving = record
+            self._out.append(PromoteStandby(record.id))
+            if before:
+                self.retire(before)
+        return record
 
     def _builder_of(self, deployment: DeploymentId) -> ProfileRecord | None:
         for profile in self.profiles():

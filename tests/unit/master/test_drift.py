@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+from typing import Any
 
 import pytest
 
@@ -137,26 +138,41 @@ def test_a_sample_that_lacks_messages_spoils_nothing() -> None:
     for factor in (1.0, 10.0):
         for _ in range(BASELINE_SAMPLES):
             monitor.observe(_request(draw, "b", factor))
-    assert set(monitor.drift().extra_seconds_per_byte) >= {frozenset(("b", other)) for other in (MASTER_NAME, "a", "c")}
+    assert set(monitor.drift().ports) == {"b"}
 
 
 @pytest.mark.parametrize("device", ["b", "c"])
 def test_a_slow_port_is_found_in_its_links_to_all_and_to_the_master_that_it_sends_nothing(device: str) -> None:
     drift = _drift(device, 10.0)
-    others = {MASTER_NAME, "a", "b", "c"} - {device}
-    assert set(drift.extra_seconds_per_byte) == {frozenset((device, other)) for other in others}
-    for pair, extra in drift.extra_seconds_per_byte.items():
-        # The master's port is faster than that of the device for so much more: until then nothing is waited for.
-        free = (3 - 1) * PORT if MASTER_NAME in pair else 0.0
-        assert extra == pytest.approx(9 * PORT - free, rel=0.2)
+    assert set(drift.ports) == {device}
+    assert drift.ports[device] == pytest.approx(9 * PORT, rel=0.2)
+    assert not drift.extra_seconds_per_byte
+
+
+def test_what_the_last_message_at_a_port_takes_tells_how_fast_it_is() -> None:
+    """The others of an exchange wait for a part of the bytes only."""
+    monitor = DriftMonitor()
+    for factor in (1, 10):
+        for _ in range(BASELINE_SAMPLES):
+            monitor.observe(
+                Sample(
+                    {},
+                    tuple(
+                        Message(source, destination, 2 * NBYTES, 2 * NBYTES, factor * place * NBYTES * PORT)
+                        for place, other in enumerate("bc", start=1)
+                        for source, destination in (("a", other), (other, "a"))
+                    ),
+                )
+            )
+    assert monitor.drift().ports == {"a": pytest.approx(9 * PORT)}
 
 
 def test_a_slow_port_is_not_blamed_on_others_whose_clocks_are_compared_through_it() -> None:
-    extra = _drift("a", 10.0).extra_seconds_per_byte
-    assert set(extra) == {frozenset(("a", other)) for other in (MASTER_NAME, "b", "c")}
-    again = _drift("a", 1.0, before=10.0).extra_seconds_per_byte
-    assert set(again) == set(extra)
-    assert all(seconds < 0 for seconds in again.values())
+    assert set(_drift("a", 10.0).ports) == {"a"}
+    again = _drift("a", 1.0, before=10.0)
+    assert set(again.ports) == {"a"}
+    assert again.ports["a"] < 0
+    assert not again.extra_seconds_per_byte
 
 
 def test_a_slow_port_of_the_master_is_seen_where_messages_go_both_ways() -> None:
@@ -183,6 +199,33 @@ def test_a_slower_link_is_slower_both_ways_and_can_be_faster_again() -> None:
     again = adjusted(slow, Drift(extra_seconds_per_byte={AB: -9e-8}))
     assert again.between("a", "b").bandwidth_bytes_per_second == pytest.approx(1e8)
     assert again.between("a", "b").latency_seconds == 1e-4
+
+
+def test_all_links_of_a_slow_port_are_slow() -> None:
+    slow = adjusted(CLUSTER, Drift(ports={"a": 9e-8}, extra_seconds_per_byte={AB: 1e-8}))
+    links = (("a", "b"), ("b", "a"), ("a", MASTER_NAME), (MASTER_NAME, "a"))
+    assert all(slow.between(*link).bandwidth_bytes_per_second == pytest.approx(1e7) for link in links)
+    assert slow.between("b", MASTER_NAME) == CLUSTER.link
+
+
+def test_of_two_slow_ports_the_slower_one_holds_up_what_passes_both() -> None:
+    slow = adjusted(CLUSTER, Drift(ports={"a": 9e-8, "b": 1e-8}))
+    assert slow.between("a", "b").bandwidth_bytes_per_second == pytest.approx(1e7)
+    assert slow.between("b", MASTER_NAME).bandwidth_bytes_per_second == pytest.approx(5e7)
+
+
+@pytest.mark.parametrize("kind", ["extra_seconds_per_byte", "ports"])
+def test_more_of_the_same_is_news_and_a_little_more_is_not(kind: str) -> None:
+    key = AB if kind == "extra_seconds_per_byte" else "a"
+
+    def drift(seconds: float) -> Drift:
+        changes: dict[str, Any] = {kind: {key: seconds}}
+        return Drift(**changes)
+
+    assert drift(1e-8)
+    assert drift(1e-8).is_more_than(Drift())
+    assert drift(2e-8).is_more_than(drift(1e-8))
+    assert not drift(1.2e-8).is_more_than(drift(1e-8))
 
 
 def test_a_link_is_not_believed_to_take_no_time() -> None:

@@ -20,7 +20,7 @@ from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
-from flexpie.master.events import Event, ReplanWanted, StartDeployment
+from flexpie.master.events import Event, PlanOutdated, ReplanWanted, StartDeployment
 from flexpie.master.planned import Planned
 from flexpie.master.replanning import Replanner, expectation_of
 from tests.unit.master.story import CAT
@@ -34,14 +34,16 @@ SLOW_B = Drift({"b": 4.0})
 class Pipeline:
     """Predicts what a test says."""
 
-    def __init__(self, now: float, best: float) -> None:
-        self.now, self.best = now, best
+    def __init__(self, now: float, best: float, standby: float = 0.0) -> None:
+        """`standby` is what `ALONE` takes."""
+        self.now, self.best, self.standby = now, best, standby
         self.clusters: list[Cluster] = []
 
     def predict_plan(self, model: Any, cluster: Cluster, plan: Plan) -> Any:
         assert plan.devices == ("a", "b")
         costs = (SegmentCost((0.5, 0.0), 0.1, 1), SegmentCost((0.0, 0.25), 0.1, 1))
-        return SimpleNamespace(latency_seconds=self.now, objective=Objective.LATENCY, plan=replace(plan, costs=costs),
+        now = self.standby if self.standby and len(plan.segments) == 1 else self.now
+        return SimpleNamespace(latency_seconds=now, objective=Objective.LATENCY, plan=replace(plan, costs=costs),
                                single_device=ALONE, single_device_fits=True, single_device_seconds=2.0)  # fmt: skip
 
     def read_plan(self, text: str, model: Any, cluster: Cluster) -> Plan:
@@ -77,7 +79,12 @@ def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[lis
             cluster=CLUSTER,
             imports={"cat": imported},
             planned={"d-1": Planned(start, cast(Any, result), CLUSTER)},
+            standbys={},
         )
+        if pipeline.standby:
+            standby = StartDeployment("d-2", CAT, ("a", "b"), standby=True)
+            deployer.planned["d-2"] = Planned(standby, cast(Any, SimpleNamespace(plan=ALONE)), CLUSTER)
+            deployer.standbys["d-2"] = standby, None
         replanner = Replanner(
             cast(Deployer, deployer), {}, 0.15, told.append, lambda work: tasks.append(asyncio.create_task(work))
         )
@@ -91,7 +98,7 @@ def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[lis
 def test_a_plan_that_is_much_better_is_asked_for_and_the_cluster_is_believed_to_be_so() -> None:
     pipeline = Pipeline(now=1.0, best=0.8)
     told, cluster = _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B, None))
-    assert told == [ReplanWanted("d-1")]
+    assert told == [PlanOutdated("d-1")]
     assert [device.speed for device in cluster.devices] == [1.0, 0.25]
     assert [device.speed for device in pipeline.clusters[0].devices] == [1.0, 0.25]
 
@@ -113,7 +120,21 @@ def test_a_plan_that_is_little_better_is_not_worth_the_switch() -> None:
 def test_what_requests_take_tells_what_a_plan_would_gain(now: float, factor: float, asked: bool) -> None:
     pipeline = Pipeline(now, best=0.9)
     told, _ = _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B, factor))
-    assert told == ([ReplanWanted("d-1")] if asked else [])
+    assert told == ([PlanOutdated("d-1")] if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("standby", "told"),
+    [
+        (0.5, PlanOutdated("d-1", "d-2", standby_suffices=True)),
+        (0.7, PlanOutdated("d-1", "d-2")),  # better than what serves; another plan is better still
+        (0.9, PlanOutdated("d-1")),  # not worth the switch
+        (2.0, PlanOutdated("d-1")),
+    ],
+)
+def test_a_standby_that_is_better_serves_until_the_best_plan_is_ready(standby: float, told: Event) -> None:
+    pipeline = Pipeline(now=1.0, best=0.5, standby=standby)
+    assert _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B, None))[0] == [told]
 
 
 def test_drift_is_what_differs_from_the_cluster_that_was_planned_for() -> None:
@@ -141,7 +162,7 @@ def test_one_search_at_a_time_and_none_for_what_was_planned_by_others() -> None:
 
     pipeline = Pipeline(now=1.0, best=0.5)
     told, _ = _run(pipeline, scenario)
-    assert told == [ReplanWanted("d-1")]
+    assert told == [PlanOutdated("d-1")]
     assert len(pipeline.clusters) == 1
 
 
@@ -181,7 +202,7 @@ def test_a_plan_of_an_earlier_run_is_watched_like_any_other_if_it_can_be_read(te
         imported = asyncio.get_running_loop().create_future()
         imported.set_result((object(),))
         deployer = Deployers(pipeline=Pipeline(now=1.0, best=0.5), cluster=CLUSTER, imports={"cat": imported},
-                             planned={}, resumed={"d-2": saved})  # fmt: skip
+                             planned={}, resumed={"d-2": saved}, standbys={})  # fmt: skip
         replanner = Replanner(
             cast(Deployer, deployer), {}, 0.15, told.append, lambda work: tasks.append(asyncio.create_task(work))
         )
@@ -196,7 +217,7 @@ def test_a_plan_of_an_earlier_run_is_watched_like_any_other_if_it_can_be_read(te
     if text == "plan":
         assert (expectation.compute_seconds, expectation.alone_seconds) == ({"a": 0.5, "b": 0.25}, 2.0)
         assert planned["d-2"].start.devices == ("a", "b")
-        assert told == [ReplanWanted("d-2")]
+        assert told == [PlanOutdated("d-2")]
     else:
         assert (expectation, planned, told) == (None, {}, [])
 

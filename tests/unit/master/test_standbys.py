@@ -14,9 +14,11 @@ from flexpie.master.events import (
     DrainEnded,
     HoldRequest,
     ModelRequested,
+    PlanOutdated,
     PlanSummary,
     PromoteStandby,
     RequestArrived,
+    RequestEnded,
     ScheduleCalm,
     ScheduleRetry,
     ShutdownRequested,
@@ -125,3 +127,39 @@ def test_standbys_go_with_their_model_and_with_the_master() -> None:
     story = _prepared()
     told = story.tell(ShutdownRequested(), DrainEnded())
     assert [item.deployment for item in told if isinstance(item, Undeploy)] == ["2", "3", "4", "1"]
+
+
+def test_a_standby_that_is_better_serves_at_once_and_the_best_plan_later() -> None:
+    story = _prepared()
+    story.tell(RequestArrived(1, "cat"))
+    full = StartDeployment("5", CAT, ("a", "b", "c"))
+    assert story.tell(PlanOutdated("1", "3")) == [PromoteStandby("3"), full]
+    assert story.tell(RequestArrived(2, "cat")) == [StartRequest(2, "3")]
+    assert story.tell(RequestEnded(1, succeeded=True)) == [Undeploy("1", ("a", "b", "c"))]
+    assert story.tell(RequestEnded(2, succeeded=True)) == []
+    told = story.tell(*ready("5", "a", "b", "c"))
+    assert told == [Undeploy("3", ("a", "c")), Undeploy("2", ("b", "c")), _standby("6", "b", "c")]
+
+
+def test_a_standby_that_is_as_good_as_the_best_plan_stays() -> None:
+    story = _prepared()
+    told = story.tell(PlanOutdated("1", "3", standby_suffices=True))
+    assert told[:2] == [PromoteStandby("3"), Undeploy("1", ("a", "b", "c"))]
+    assert told[2:] == [Undeploy("2", ("b", "c")), _standby("5", "b", "c")], "the others are made anew"
+    told = story.tell(*ready("5", "b", "c"))
+    assert told == [Undeploy("4", ("a", "b")), _standby("6", "a", "b")]
+    assert story.tell(*ready("6", "a", "b")) == []
+
+
+def test_a_standby_that_has_gone_meanwhile_is_not_waited_for() -> None:
+    story = _prepared()
+    story.tell(DeviceLost("b", "gone"), CalmReturned(1), *ready("5", "c"))
+    assert story.tell(PlanOutdated("3", "2")) == [AbandonDeployment("6"), StartDeployment("7", CAT, ("a", "c"))]
+
+
+def test_a_standby_on_its_way_is_begun_again_when_the_cluster_is_another() -> None:
+    story = Story("a", "b", "c", standby=True)
+    story.tell(ModelRequested(CAT, kept=True), *map(DeviceConnected, "abc"), *ready("1", "a", "b", "c"))
+    told = story.tell(PlanOutdated("1"))
+    assert told == [AbandonDeployment("2"), StartDeployment("3", CAT, ("a", "b", "c"))]
+    assert story.tell(*ready("3", "a", "b", "c")) == [Undeploy("1", ("a", "b", "c")), _standby("4", "b", "c")]

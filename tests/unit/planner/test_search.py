@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
+from flexpie.core.cluster import MASTER_NAME, Cluster
 from flexpie.core.plan import Segment
 from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, REPLICATED, single
 from flexpie.planner.candidates import all_candidates, share_choices
 from flexpie.planner.evaluation import evaluate
 from flexpie.planner.physics import PhysicsCostModel
+from flexpie.planner.planning import make_plan
 from flexpie.planner.search import search
 from flexpie.planner.table import CostTable, cost_table
 from tests.unit.planner.graphs import GraphWriter, RandomCostModel, cluster_of, conv_chain, residual_net
@@ -31,6 +34,30 @@ def test_shares_to_choose_from() -> None:
     assert share_choices(cluster_of(1.0, 0.5, 2.0)) == ((0.5, 0.0, 1.0), (0.5, 0.25, 1.0), (1.0, 1.0, 1.0))
     assert share_choices(cluster_of(1.0, 0.5, 2.0), frozenset({2})) == ((1.0, 0.5, 0.0), (1.0, 1.0, 0.0))
     assert share_choices(cluster_of(1.0)) == ()
+
+
+def _with_slow_port(cluster: Cluster, slow: str, factor: float) -> Cluster:
+    """The links of one device have a part of the others' bandwidth."""
+    link = replace(cluster.link, bandwidth_bytes_per_second=cluster.link.bandwidth_bytes_per_second * factor)
+    ends = [MASTER_NAME, *(device.name for device in cluster.devices)]
+    pairs = [pair for end in ends if end != slow for pair in ((slow, end), (end, slow))]
+    return replace(cluster, links=dict.fromkeys(pairs, link))
+
+
+def test_shares_leave_out_devices_with_slow_links_too() -> None:
+    found = share_choices(_with_slow_port(cluster_of(1.0, 2.0, 0.5), "pi-1", 0.1))
+    slow = {(1.0, 0.0, 0.5)}  # beside the fastest two
+    assert set(found) == set(share_choices(cluster_of(1.0, 2.0, 0.5))) | slow
+    nearly = _with_slow_port(cluster_of(1.0, 2.0, 0.5), "pi-1", 0.8)
+    assert share_choices(nearly) == share_choices(cluster_of(1.0, 2.0, 0.5)), "links differ a little always"
+
+
+def test_a_device_with_slow_links_that_is_the_fastest_is_left_out() -> None:
+    speeds = (1.0, 1.1, 1.0, 1.0)
+    graph, slow = residual_net(), _with_slow_port(cluster_of(*speeds, bandwidth=1e8), "pi-1", 1e-3)
+    found = make_plan(graph, slow, cost_model=PhysicsCostModel(slow)).latency_seconds
+    three = replace(slow, devices=(slow.devices[0], *slow.devices[2:]))
+    assert found <= make_plan(graph, three, cost_model=PhysicsCostModel(three)).latency_seconds * 1.001
 
 
 def test_candidates_hold_every_device_alone_and_every_subset_replicated() -> None:
