@@ -21,7 +21,7 @@ from flexpie.cli.handshake_log import handshakes_logged
 from flexpie.core.boundary import BOUNDARIES
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import OBJECTIVES, Objective
-from flexpie.core.strategy import AUTO, BASELINES
+from flexpie.core.strategy import AUTO, BASELINES, DATA_PARALLEL
 
 EXIT_DIFFERENT = 1
 """`verify`: split and unsplit outputs differ."""
@@ -238,7 +238,7 @@ def profiles_of(
 
 
 scheme_option = click.option(
-    "--scheme", default=AUTO, show_default=True, type=click.Choice([AUTO, *BASELINES]),
+    "--scheme", default=AUTO, show_default=True, type=click.Choice([AUTO, *BASELINES, DATA_PARALLEL]),
     help="Do as this strategy does instead of searching for the best plan.",
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
+from flexpie.core.turns import turns
 from flexpie.core.work import WorkShares, work_shares
 from flexpie.planner.comparison import Comparison, Rival
 from flexpie.planner.planning import PlanningResult
@@ -142,7 +143,9 @@ def sentences(report: Report) -> list[str]:
         f"With many requests in flight: {result.occupation.requests_per_second:.3g} requests/s, limited by "
         f"{result.occupation.busiest(plan.devices)}.",
     ]
-    if len(plan.participants) > 1:
+    if turns(plan.segments):
+        lines.append("Each request is answered by one device alone, while the others answer other requests.")
+    elif len(plan.participants) > 1:
         lines.append(
             f"{report.work.split:.1%} of the multiply-adds are divided over devices; halos that several devices "
             f"compute add {report.work.redundant:.1%}."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from flexpie.compiler.drawing import single_draws
 from flexpie.compiler.program_builder import ProgramBuilder
@@ -17,6 +17,7 @@ from flexpie.core.plan import Plan, Segment
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType, TensorSpec
+from flexpie.core.turns import turn, turns
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,11 @@ class _Lowering:
 def lower(graph: LayerGraph, plan: Plan) -> Lowered:
     """Programs for every device of a plan and for the master; a device may have one only to relay.
 
-    The plan's segments must follow one another and cover all layers.
+    The plan's segments must follow one another and cover all layers. Where devices take turns the master's program is
+    that for the first of them.
     """
+    if parts := turns(plan.segments):
+        return _lowered_turns(graph, plan, tuple(parts))
     lowering = _lowered(graph, plan, {})
     if narrow := _narrow_names(graph.with_boundary(plan.boundary), lowering.exchanged):
         lowering = _lowered(graph, plan, narrow)
@@ -119,6 +123,16 @@ def lower(graph: LayerGraph, plan: Plan) -> Lowered:
         master=builders[MASTER].finish(),
         programs=tuple(builders[device].finish() if builders[device].steps else None for device in devices),
         subgraphs=tuple(tuple(builders[device].subgraphs) for device in devices),
+    )
+
+
+def _lowered_turns(graph: LayerGraph, plan: Plan, devices: Sequence[int]) -> Lowered:
+    """The programs of devices that each answer requests alone."""
+    each = {device: lower(graph, replace(plan, segments=turn(plan.segments, device))) for device in devices}
+    return Lowered(
+        master=each[devices[0]].master,
+        programs=tuple(each[d].programs[d] if d in each else None for d in range(len(plan.devices))),
+        subgraphs=tuple(each[d].subgraphs[d] if d in each else () for d in range(len(plan.devices))),
     )
 
 

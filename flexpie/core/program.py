@@ -6,7 +6,7 @@ of the inputs that the devices need and receives the regions of the outputs; it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType, item_bytes
@@ -135,3 +135,17 @@ class DeviceProgram:
         """Devices that it sends to (`MASTER` excluded), ascending."""
         found = {step.destination for step in self.steps if isinstance(step, Send)}
         return tuple(sorted(found - {MASTER}))
+
+
+def with_device(program: DeviceProgram, device: int) -> DeviceProgram:
+    """The master's program for another device than the one that it was made for, where it deals with only one."""
+
+    def moved(step: Step) -> Step:
+        match step:
+            case Send():
+                return replace(step, destination=device)
+            case Receive():
+                return replace(step, source=device)
+        return step
+
+    return replace(program, steps=tuple(map(moved, program.steps)))

@@ -26,6 +26,8 @@ class SchemeKind(enum.Enum):
     BATCH = "Batch"
     SINGLE = "Single"
     REPLICATED = "Replicated"
+    DATA_PARALLEL = "DataParallel"
+    """Every device has the whole model, and answers requests of its own (`flexpie.core.turns`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ OUT_C = Scheme(SchemeKind.OUT_C)
 GRID_2D = Scheme(SchemeKind.GRID_2D)
 BATCH = Scheme(SchemeKind.BATCH)
 REPLICATED = Scheme(SchemeKind.REPLICATED)
+DATA_PARALLEL = Scheme(SchemeKind.DATA_PARALLEL)
 SPLITTING = (IN_H, IN_W, OUT_C, GRID_2D, BATCH)
 """The schemes that divide a tensor."""
 
@@ -127,9 +130,9 @@ def owned_regions(
 
     `grain` is the step in which each axis is divided; empty for single elements.
 
-    Owned regions are disjoint and cover the tensor, but for ``REPLICATED``, where every device owns all of it. A
-    scheme that divides an axis which the tensor does not have leaves it whole to the device with the largest share
-    (an axis of length 1). Devices with share 0 own nothing, also under ``REPLICATED``.
+    Owned regions are disjoint and cover the tensor, but for ``REPLICATED`` and ``DATA_PARALLEL``, where every device
+    owns all of it. A scheme that divides an axis which the tensor does not have leaves it whole to the device with the
+    largest share (an axis of length 1). Devices with share 0 own nothing, whatever the scheme.
     """
     return _owned_regions(scheme, tuple(shape), tuple(shares), tuple(grain))
 
@@ -141,7 +144,7 @@ def _owned_regions(
     whole = Region.whole(shape)
     if scheme.kind is SchemeKind.SINGLE:
         return tuple(whole if index == scheme.device else None for index in range(len(shares)))
-    if scheme.kind is SchemeKind.REPLICATED:
+    if scheme in (REPLICATED, DATA_PARALLEL):
         return tuple(whole if share > 0 else None for share in shares)
     grain = grain or (1,) * len(shape)
     rows, columns = row_axis(len(shape)), column_axis(len(shape))

@@ -10,8 +10,10 @@ LAYER_WISE = "layer-wise"
 FUSED_LAYER = "fused-layer"
 SINGLE_DEVICE = SchemeKind.SINGLE.value
 PIPELINE = "pipeline"
+DATA_PARALLEL = SchemeKind.DATA_PARALLEL.value
+"""Every device has the whole model, and answers requests of its own."""
 
-FIXED = tuple(kind.value for kind in SchemeKind if kind is not SchemeKind.SINGLE)
+FIXED = tuple(kind.value for kind in SchemeKind if kind not in (SchemeKind.SINGLE, SchemeKind.DATA_PARALLEL))
 """Every layer in this one scheme, an exchange after each."""
 BASELINES = (
     SchemeKind.OUT_C.value,
@@ -24,5 +26,5 @@ BASELINES = (
     PIPELINE,
 )
 """What a plan is compared with; `flexpie.planner.baselines` says what each one is."""
-STRATEGIES = tuple(dict.fromkeys((AUTO, *BASELINES, *FIXED)))
+STRATEGIES = tuple(dict.fromkeys((AUTO, *BASELINES, *FIXED, DATA_PARALLEL)))
 """Every name that may be asked for."""

@@ -8,6 +8,7 @@ from flexpie.core.footprint import segment_footprints
 from flexpie.core.graph import LayerGraph, Operator
 from flexpie.core.plan import Plan
 from flexpie.core.rules import Regions, bind, rule_for
+from flexpie.core.turns import turns
 
 MULTIPLYING = frozenset(
     {
@@ -30,7 +31,9 @@ class WorkShares:
 
 
 def work_shares(graph: LayerGraph, plan: Plan) -> WorkShares:
-    """Add up the parts of every operator over the devices of a plan."""
+    """Add up the parts of every operator over the devices of a plan. Devices that take turns divide nothing."""
+    if turns(plan.segments):
+        return WorkShares(0.0, 0.0)
     whole: dict[str, int] = {}
     computed: dict[str, list[int]] = {}
     for segment in plan.segments:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -115,6 +116,7 @@ class DataPlane:
 
     async def ask(self, deployment: Deployment, arrays: Mapping[str, Array], deadline: float) -> list[Array]:
         """Run on a deployment that the state knows nothing of; raises the FlexPieError that ends it."""
+        deployment = self._turn(deployment)
         request, run = Request(next(self._numbers), deployment.model, deadline), next(self._numbers)
         request.start(deployment)
         request.begin(run)
@@ -134,6 +136,7 @@ class DataPlane:
 
     async def _run(self, deployment: Deployment, request: Request, arrays: Mapping[str, Array]) -> list[Array]:
         """One run of a request; raises RunInterruptedError when the state may start another."""
+        deployment = self._turn(deployment)
         run = self._begin(deployment, request)
         began, alone = asyncio.get_running_loop().time(), len(self._runs) == 1
         finished = False
@@ -158,6 +161,13 @@ class DataPlane:
             if not finished:
                 self._cancel(deployment, request)
 
+    def _turn(self, deployment: Deployment) -> Deployment:
+        """What of a deployment the next run needs."""
+        if not deployment.turns:
+            return deployment
+        running = (run.deployment for run in self._runs.values() if run.deployment.id == deployment.id)
+        return deployment.turn(Counter(one.participants[0] for one in running))
+
     def _begin(self, deployment: Deployment, request: Request) -> int:
         """Begin a run; returns its number."""
         sampled = self._watch.wants_sample()
@@ -180,6 +190,16 @@ class DataPlane:
         """Run a request on a deployment."""
         if request in self.requests:  # else its client has just left
             self.requests[request].start(deployment)
+
+    def replace(self, deployment: Deployment, lost: DeviceName = "") -> None:
+        """A deployment whose devices take turns has other devices now; runs on the lost one begin again."""
+        for request in self.requests.values():
+            if request.deployment is not None and request.deployment.id == deployment.id:
+                request.deployment = deployment
+        for run in self._runs.values():
+            (first, *_) = run.deployment.participants
+            if run.deployment.id == deployment.id and run.deployment.devices[first] == lost:
+                run.request.interrupt(RunInterruptedError())
 
     def hold(self, request: RequestId) -> None:
         """Give the run of a request up that is under way."""

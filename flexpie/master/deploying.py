@@ -15,6 +15,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.graph import LayerGraph
 from flexpie.core.program import DeviceProgram
+from flexpie.core.turns import turns
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deployment import Deployment
 from flexpie.master.events import (
@@ -324,7 +325,9 @@ class Deployer:
         replies = await together(build(index) for index in deployment.participants)
         names = [deployment.devices[index] for index in deployment.participants]
         resident = {name: reply.resident_bytes for name, reply in zip(names, replies, strict=True)}
-        most = min((reply.max_requests for reply in replies if reply.max_requests), default=0)
+        rooms = zip(deployment.participants, (reply.max_requests for reply in replies), strict=True)
+        # Of devices that take turns each needs room for its part of the requests only.
+        most = min((int(room / deployment.turns.get(index, 1.0)) for index, room in rooms if room), default=0)
         return dataclasses.replace(deployment, resident_bytes=resident, max_requests=most)
 
     def _deploy_request(
@@ -396,6 +399,7 @@ def _deployment(start: StartDeployment, graph: LayerGraph, compiled: Compiled) -
         program=compiled.master,
         outputs=tuple(graph.tensors[name] for name in graph.outputs),
         boundary=compiled.plan.boundary,
+        turns=turns(compiled.plan.segments),
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from flexpie.core.boundary import Boundary
-from flexpie.core.program import MASTER, DeviceProgram
+from flexpie.core.program import MASTER, DeviceProgram, with_device
 from flexpie.core.tensor import TensorSpec
+from flexpie.core.turns import next_turn
 from flexpie.master.events import DeploymentId, DeviceName
 
 
@@ -33,6 +35,28 @@ class Deployment:
     """What had to be pushed for it."""
     boundary: Boundary = Boundary.FLOAT32
     """What float32 tensors are between devices: how far its answers may be from one device's."""
+    turns: Mapping[int, float] = field(default_factory=dict)
+    """Where each request is answered by one participant (`flexpie.core.turns`): what part of them each answers."""
+
+    def turn(self, running: Mapping[int, int]) -> Deployment:
+        """What the next request runs on, if so many of each participant's own are under way: the participant whose
+        turn it is, or all of them together."""
+        return self._each[next_turn(self.turns, running)] if self.turns else self
+
+    @cached_property
+    def _each(self) -> Mapping[int, Deployment]:
+        """By participant: the deployment as if it were the only one."""
+        return {
+            device: replace(self, participants=(device,), program=with_device(self.program, device), turns={})
+            for device in self.turns
+        }
+
+    def without(self, name: DeviceName) -> Deployment:
+        """Where participants take turns: the others, which answer that one's part too."""
+        turns = {device: part for device, part in self.turns.items() if self.devices[device] != name}
+        whole = sum(turns.values())
+        parts = {device: part / whole for device, part in turns.items()}
+        return replace(self, participants=tuple(turns), turns=parts)
 
     def name_of(self, device: int) -> str:
         """The name of a device by its index."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flexpie.master.events import DeploymentId, DeviceName, LinkName, PlanSummary, RequestId
 
@@ -32,10 +32,23 @@ class DeploymentRecord:
     """Whether it is one of an earlier run of the master, which its workers have built already."""
     paused: bool = False
     """Whether requests wait because a run on it was disturbed a moment ago."""
+    had: tuple[DeviceName, ...] = ()
+    """Participants that it goes on without."""
 
     def needs(self, device: DeviceName) -> bool:
         """Whether it cannot go on without a device."""
         return device in (self.devices if self.plan is None else self.plan.participants)
+
+    def go_on_without(self, device: DeviceName) -> bool:
+        """Do without a participant, if the others do not need it; returns whether that is so. Where it returns, all are
+        planned in again."""
+        plan = self.plan
+        if plan is None or not plan.takes_turns or device not in plan.participants:
+            return False
+        self.plan = replace(plan, participants=tuple(name for name in plan.participants if name != device))
+        self.devices = tuple(name for name in self.devices if name != device)
+        self.had = (*self.had, device)
+        return True
 
     def uses(self, link: LinkName) -> bool:
         """Whether it sends anything over a link."""

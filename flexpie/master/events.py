@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flexpie.core.boundary import Boundary
+from flexpie.core.strategy import DATA_PARALLEL
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.interface import Interface
 from flexpie.wire.framing import Failure
@@ -50,6 +51,11 @@ class PlanSummary:
     """Those between devices over which something is sent."""
     boundary: Boundary = Boundary.FLOAT32
     """What float32 tensors are between devices."""
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether each request needs one of the participants only."""
+        return any(segment.scheme == DATA_PARALLEL for segment in self.segments) and len(self.participants) > 1
 
 
 # ------------------------------------------------------------------------------------------------ events
@@ -379,6 +385,16 @@ class PromoteStandby:
 
 
 @dataclass(frozen=True, slots=True)
+class EndTurns:
+    """A device answers no more requests of a deployment whose devices take turns; others answer them."""
+
+    deployment: DeploymentId
+    device: DeviceName
+    lost: bool
+    """Whether it does not finish those under way either."""
+
+
+@dataclass(frozen=True, slots=True)
 class AbandonDeployment:
     """Stop a deployment under way and remove what there is of it."""
 
@@ -485,6 +501,7 @@ class FailRequest:
 Instruction = (
     StartDeployment
     | PromoteStandby
+    | EndTurns
     | AbandonDeployment
     | Undeploy
     | ForgetModel

@@ -43,6 +43,7 @@ from flexpie.master.events import (
     DeviceRefused,
     DeviceSettled,
     DrainEnded,
+    EndTurns,
     Event,
     FailRequest,
     ForgetModel,
@@ -338,7 +339,8 @@ class Master:
                 index = batch_profiles(entry.profiles, profile, serving.max_batch)[size]
                 return await self.data.infer(entry.name, index, inputs, deadline, size)
 
-            batcher = Batcher(serving.batch_wait_seconds, serving.runs(self.settings.admission.running))
+            runs = serving.runs(self.settings.admission.running, self._turns_of(record))
+            batcher = Batcher(serving.batch_wait_seconds, runs)
             self._batches[entry.name] = Batches(batcher, sizes, run, self._spawn, self.batch_counts)
         return self._batches[entry.name]
 
@@ -414,6 +416,10 @@ class Master:
                 if (planned := self._deployer.planned.get(deployment)) is not None:
                     self._watch.expect(deployment, self._replanner.expectation(planned))
                 self._set_places(self._deployments[deployment].model)
+            case EndTurns(deployment, device, lost):
+                _log.info("turns go on without device=%s deployment=%s", device, deployment)
+                left = self._deployments[deployment] = self._deployments[deployment].without(device)
+                self.data.replace(left, device if lost else "")
             case Undeploy(deployment, devices):
                 self._deployments.pop(deployment, None)
                 self._remove(deployment, devices)
@@ -549,8 +555,15 @@ class Master:
             if found is not None and found.max_requests:
                 batch = origin(entry.profiles, profile.index, entry.serving.max_batch)
                 rooms.append(found.max_requests * (batch[1] if batch else 1))
-        places = entry.serving.places(self.settings.admission.running, min(rooms, default=None))
-        self.turnstile.admission.set_places(model, places)
+        most, turns = self.settings.admission.running, self._turns_of(record)
+        self.turnstile.admission.set_places(model, entry.serving.places(most, min(rooms, default=None), turns))
+        if (batches := self._batches.get(model)) is not None:
+            batches.batcher.runs = entry.serving.runs(most, turns)
+
+    def _turns_of(self, record: ModelRecord) -> int:
+        """How many devices take turns with a model's requests; 1 where they work together."""
+        serving = (self._deployments.get(profile.serving.id) for profile in record.profiles if profile.serving)
+        return max((len(deployment.turns) for deployment in serving if deployment), default=1) or 1
 
     def _server(self, model: ModelName, profile: int) -> Deployment | None:
         """What serves a profile now."""

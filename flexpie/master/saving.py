@@ -97,6 +97,7 @@ def saved_to_bytes(saved: Saved) -> bytes:
         shown_outputs=map(_tensor_to_proto, saved.interface.outputs),
         plan=summary_to_proto(saved.summary),
         plan_file=saved.plan_file,
+        turns=deployment.turns,
     )
     return message.SerializeToString()
 
@@ -118,6 +119,7 @@ def saved_from_bytes(content: bytes, model: str) -> Saved | None:
         program=master,
         outputs=_tensors(message.outputs),
         boundary=summary.boundary,
+        turns=dict(message.turns),
     )
     interface = Interface(_tensors(message.shown_inputs), _tensors(message.shown_outputs))
     return Saved(deployment, tuple(message.planned_over), programs, interface, summary, message.plan_file)

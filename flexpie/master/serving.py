@@ -16,7 +16,8 @@ from flexpie.master.interface import Interface
 MOST_BATCH = 256
 LONGEST_WAIT_SECONDS = 10.0
 BATCHES_IN_FLIGHT = 2
-"""Where nothing else is said: one on its way while the devices compute the other. Few, so that batches fill."""
+"""Where nothing else is said: one on its way while the devices compute the other. Few, so that batches fill. Of devices
+that take turns each has one at least."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,13 +38,13 @@ class Serving:
         """Whether requests are gathered."""
         return self.max_batch > 1
 
-    def runs(self, most: int) -> int:
-        """How many runs there are at once, of at most so many."""
-        return min(self.in_flight or (BATCHES_IN_FLIGHT if self.batches else most), most)
+    def runs(self, most: int, turns: int = 1) -> int:
+        """How many runs there are at once, of at most so many, where so many devices take turns."""
+        return min(self.in_flight or (max(BATCHES_IN_FLIGHT, turns) if self.batches else most), most)
 
-    def places(self, most: int, room: int | None) -> int:
+    def places(self, most: int, room: int | None, turns: int = 1) -> int:
         """How many requests are past their turn at once: `most` at most, and no more than devices have `room` for."""
-        wanted = min(self.runs(most) * self.max_batch, most)
+        wanted = min(self.runs(most, turns) * self.max_batch, most)
         return wanted if room is None else max(1, min(wanted, room))
 
 

@@ -25,6 +25,8 @@ class Standbys:
         """The device whose loss is to be prepared for next: one that is needed, and without which others are left."""
         if serving is None or serving.plan is None or len(connected) < 2:
             return None
+        if serving.plan.takes_turns:
+            return None  # it goes on without a device
         for device in serving.plan.participants:
             known = None if device in self.outdated else self.ready.get(device)
             if device in self.settled or (known and set(known.devices) == set(connected) - {device}):

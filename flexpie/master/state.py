@@ -34,6 +34,7 @@ from flexpie.master.events import (
     DeviceSettled,
     DeviceSuspected,
     DrainEnded,
+    EndTurns,
     Event,
     FailRequest,
     ForgetModel,
@@ -186,6 +187,10 @@ class MasterState:
 
     def _do_without(self, device: DeviceName, failure: Failure | None) -> None:
         """End what needs a device; its requests are run again, or without a failure may finish."""
+        serving = [profile.serving for profile in self.profiles() if profile.serving]
+        for deployment in (*serving, *self.retiring.values()):
+            if deployment.go_on_without(device):
+                self._out.append(EndTurns(deployment.id, device, lost=failure is not None))
         self._end_deployments(lambda deployment: deployment.needs(device), failure)
         self._membership_changed()
 
@@ -436,8 +441,8 @@ class MasterState:
             return
         self.retiring.pop(deployment.id, None)
         if deployment.plan:
-            left = tuple(name for name in deployment.plan.participants if name in self.members.connected)
-            self._out.append(Undeploy(deployment.id, left))
+            having = (*deployment.plan.participants, *deployment.had)
+            self._out.append(Undeploy(deployment.id, tuple(name for name in having if name in self.members.connected)))
 
     def _reconsider(self) -> None:
         """Start what is to be started now, and end what waits in vain."""

@@ -26,11 +26,9 @@ async def model_traces(master: Master, name: str) -> AsyncGenerator[master_pb2.T
     Ends when one of the deployments does. Raises ``MODEL_NOT_FOUND``, ``MODEL_NOT_READY``, and what a device fails
     with.
     """
-    taking_part = {
-        profile.serving.id: profile.serving.plan.participants
-        for profile in master.model(name).profiles
-        if profile.serving and profile.serving.plan
-    }
+    serving = [(profile.serving, profile.serving.plan) for profile in master.model(name).profiles if profile.serving]
+    taking_part = {deployment.id: plan.participants for deployment, plan in serving if plan}
+    in_turn = {deployment.id for deployment, plan in serving if plan and plan.takes_turns}
     if not taking_part:
         raise FlexPieError(ErrorCode.MODEL_NOT_READY, f"Model {name} is not ready.", "Look at `flexpie status`.")
     arrived: asyncio.Queue[_Item] = asyncio.Queue(MOST_WAITING)
@@ -51,7 +49,8 @@ async def model_traces(master: Master, name: str) -> AsyncGenerator[master_pb2.T
                     raise FlexPieError(ErrorCode.MODEL_NOT_READY, f"Model {name} has just ended on {device}.")
                 return
             if not silent:
-                yield master_pb2.TraceModelReply(devices=taking_part[deployment], device=device, trace=trace)
+                devices = [device] if deployment in in_turn else taking_part[deployment]
+                yield master_pb2.TraceModelReply(devices=devices, device=device, trace=trace)
             elif teller in silent:
                 silent.remove(teller)
                 if not silent:

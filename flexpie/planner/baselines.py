@@ -9,6 +9,7 @@
 | fused-layer | AOFL, EdgeCI | the best fusion, all segments in one and the same of the four schemes |
 | Single | | the whole model on the device that is fastest alone |
 | pipeline | DEFER | whole layers; stretches of them on different devices; see `flexpie.planner.stages` |
+| DataParallel | | the whole model on every device, each request on one of them; see `flexpie.core.turns` |
 
 The literature divides equally among equal devices. Shares here are in proportion to the devices' speeds: that is the
 same where they are equal, and what its authors would do where they are not. Every device takes part, also where fewer
@@ -23,7 +24,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.scheme import GRID_2D, IN_H, IN_W, OUT_C, REPLICATED, SPLITTING, Scheme
-from flexpie.core.strategy import FIXED, FUSED_LAYER, LAYER_WISE, PIPELINE, SINGLE_DEVICE
+from flexpie.core.strategy import DATA_PARALLEL, FIXED, FUSED_LAYER, LAYER_WISE, PIPELINE, SINGLE_DEVICE
 from flexpie.planner.candidates import proportional_shares
 from flexpie.planner.cost import CostModel
 from flexpie.planner.evaluation import evaluate, plans_alone
@@ -31,6 +32,7 @@ from flexpie.planner.forced import forced_segments
 from flexpie.planner.search import search
 from flexpie.planner.stages import balanced_stages
 from flexpie.planner.table import cost_table
+from flexpie.planner.turns import data_parallel_plan
 
 PAPER_SCHEMES = (OUT_C, IN_H, IN_W, GRID_2D)
 """What the strategies of the literature choose from."""
@@ -43,6 +45,8 @@ def baseline_plan(graph: LayerGraph, cluster: Cluster, name: str, model: CostMod
 
     Memory budgets are not looked at: what does not fit is for the caller to refuse or to tell.
     """
+    if name == DATA_PARALLEL:
+        return data_parallel_plan(graph, cluster, model)
     if name in FIXED:
         return evaluate(graph, cluster, forced_segments(graph, cluster, _SCHEMES[name]), model)
     if name == PIPELINE:

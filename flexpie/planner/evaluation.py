@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from flexpie.core.graph import Layer, LayerGraph
 from flexpie.core.plan import Plan, Segment, SegmentCost
 from flexpie.core.routes import relayed_ways
 from flexpie.core.scheme import REPLICATED, single
+from flexpie.core.turns import next_turn, turns
 from flexpie.planner.cost import Array, CostModel, LayerWork, layer_work, placed
 from flexpie.planner.walk import walked
 
@@ -21,8 +23,11 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
 
     The devices of a segment start together when the last one has its inputs: the predicted time is the sum over
     the segments of the exchange in front and of the slowest device's computing, plus the gathering of the outputs.
+    Where devices take turns it is that of the one that answers a lone request.
     """
     devices = len(cluster.devices)
+    if parts := turns(segments):
+        return _evaluated_turns(graph, cluster, segments, parts, cost_model)
     walk = walked(graph, devices, segments)
     works: list[list[list[LayerWork]]] = [[] for _ in range(devices)]
     for visit in walk.visits:
@@ -30,6 +35,18 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
             works[device].append(segment_works(graph, visit.segment, footprint))
     compute = _compute_seconds(cost_model, works)
     return _plan(graph, cluster, segments, compute, walk.exchanges, cost_model)
+
+
+def _evaluated_turns(
+    graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], parts: Mapping[int, float], cost_model: CostModel
+) -> Plan:
+    alone = plans_alone(graph, cluster, cost_model)
+    first = alone[next_turn(parts, {})]
+    seconds = tuple(
+        plan.costs[0].compute_seconds[device] if device in parts else 0.0 for device, plan in enumerate(alone)
+    )
+    costs = (replace(first.costs[0], compute_seconds=seconds),)
+    return replace(first, segments=tuple(segments), costs=costs)
 
 
 def single_segments(graph: LayerGraph, devices: int, device: int) -> tuple[Segment, ...]:

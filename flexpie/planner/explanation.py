@@ -15,6 +15,7 @@ _DIVISION = {
     SchemeKind.GRID_2D: "cut into a grid",
     SchemeKind.BATCH: "cut along the batch",
     SchemeKind.REPLICATED: "computed by every device",
+    SchemeKind.DATA_PARALLEL: "computed by the device whose turn it is",
 }
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Objective, Plan
-from flexpie.core.strategy import PIPELINE
+from flexpie.core.strategy import DATA_PARALLEL, PIPELINE
+from flexpie.core.turns import turns
 from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import exceeding
 from flexpie.planner.candidates import Candidate
@@ -47,7 +48,7 @@ def best_for(
         count.
     """
     if objective is Objective.THROUGHPUT:
-        choose, more = _throughput, [baseline_plan(graph, cluster, PIPELINE, model)]
+        choose, more = _throughput, [baseline_plan(graph, cluster, name, model) for name in (PIPELINE, DATA_PARALLEL)]
     else:
         choose, more = _memory, divided_plans(graph, cluster, model)
     fitting = [
@@ -67,6 +68,8 @@ def _throughput(graph: LayerGraph, cluster: Cluster, model: CostModel, table: Co
         f"With many requests in flight this plan is predicted to answer {found.occupation.requests_per_second:.3g} of "
         f"them per second; the plan with the lowest latency answers {before:.3g}."
     )
+    if turns(found.plan.segments):
+        reason += " Every device has the whole model, and each request is answered by one of them, in turn."
     return Best(found.plan, found.gap if table.complete else None, reason)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
+from flexpie.core.turns import turn, turns
 from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.routes import Routes
 from flexpie.planner.walk import walked
@@ -28,9 +29,14 @@ class Occupation:
     incoming: Array
 
     @property
+    def by_kind(self) -> tuple[Array, Array, Array]:
+        """Of processors, outgoing and incoming ports."""
+        return self.processor, self.outgoing, self.incoming
+
+    @property
     def period_seconds(self) -> float:
         """Time from one answer to the next where many requests are in flight: the busiest resource never rests."""
-        return float(max(self.processor.max(), self.outgoing.max(), self.incoming.max()))
+        return float(max(busy.max() for busy in self.by_kind))
 
     @property
     def requests_per_second(self) -> float:
@@ -64,9 +70,22 @@ class Occupations:
         return np.stack((processor, load.outgoing_seconds, load.incoming_seconds), axis=-2)
 
     def of_plan(self, graph: LayerGraph, plan: Plan) -> Occupation:
-        """How busy a plan (with its predicted costs) keeps the cluster."""
+        """How busy a plan (with its predicted costs) keeps the cluster; where devices take turns, in the mean."""
+        if parts := turns(plan.segments):
+            each = [(part, self.of_plan(graph, _turn_of(plan, device))) for device, part in parts.items()]
+            kinds = zip(*((part * busy for busy in occupation.by_kind) for part, occupation in each), strict=True)
+            return Occupation(*(np.sum(kind, axis=0) for kind in kinds))
         exchanges = walked(graph, len(plan.devices), plan.segments).exchanges
         busy = self.of_exchange(np.stack(exchanges)).sum(axis=0)
         for cost in plan.costs:
             busy[0, :-1] += cost.compute_seconds
         return Occupation(*busy)
+
+
+def _turn_of(plan: Plan, device: int) -> Plan:
+    """What is done for a request that is a device's turn."""
+    costs = [
+        replace(cost, compute_seconds=tuple(s if d == device else 0.0 for d, s in enumerate(cost.compute_seconds)))
+        for cost in plan.costs
+    ]
+    return replace(plan, segments=turn(plan.segments, device), costs=tuple(costs))

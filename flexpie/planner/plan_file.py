@@ -252,6 +252,8 @@ def _wrong_divisions(segments: Sequence[_Segment], devices: Sequence[str]) -> It
             if name not in devices:
                 yield f"{where}.shares: the cluster has no device {name!r}{_suggestion(name, devices)}"
         taking_part = _taking_part(segment.shares)
+        if segment.scheme == SchemeKind.DATA_PARALLEL.value and len(segments) > 1:
+            yield f"{where}.scheme: DataParallel is for a plan of one segment, found {len(segments)}"
         if not taking_part:
             yield f"{where}.shares: expected a share above 0 for some device"
         elif segment.scheme == SchemeKind.SINGLE.value and len(taking_part) > 1:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.exchange import Copy
@@ -15,6 +15,7 @@ from flexpie.core.messages import in_receiving_order, lacks_start, message_round
 from flexpie.core.plan import Segment
 from flexpie.core.program import MASTER
 from flexpie.core.routes import relayed_ways
+from flexpie.core.turns import turn, turns
 from flexpie.planner.cost import CostModel, LayerWork
 from flexpie.planner.evaluation import segment_works
 from flexpie.planner.walk import walked
@@ -61,18 +62,32 @@ ScheduledStep = Message | Computing
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A device that answers requests on its own."""
+
+    part: float
+    """Of all requests."""
+    master: tuple[Message, ...]
+    """What the master does for one of them."""
+
+
+@dataclass(frozen=True)
 class Schedule:
     """What every end does for one request, in order."""
 
     devices: tuple[tuple[ScheduledStep, ...], ...]
-    """Empty for a device that takes no part, not even by relaying."""
+    """Empty for a device that takes no part, not even by relaying. Where devices take turns, what each does for a
+    request of its own."""
     master: tuple[Message, ...]
+    """Empty where devices take turns."""
     segments: int
     """How many the plan has."""
     input_bytes: int = 0
     """That a client sends."""
     output_bytes: int = 0
     """That it is answered."""
+    turns: Mapping[int, Turn] = field(default_factory=dict)
+    """By index of the device, where devices take turns."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +99,12 @@ class Outline:
     segments: int
     input_bytes: int
     output_bytes: int
+    turns: Mapping[int, Turn] = field(default_factory=dict)
 
     def timed(self, cost_model: CostModel) -> Schedule:
         """With the times of a cost model, which is asked once for each device, with everything that it computes."""
         devices = tuple(_timed(device, steps, cost_model) for device, steps in enumerate(self.devices))
-        return Schedule(devices, self.master, self.segments, self.input_bytes, self.output_bytes)
+        return Schedule(devices, self.master, self.segments, self.input_bytes, self.output_bytes, self.turns)
 
 
 def schedule(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], cost_model: CostModel) -> Schedule:
@@ -99,6 +115,12 @@ def schedule(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
 def outline(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment]) -> Outline:
     """What the ends of a cluster do for a plan of these segments."""
     devices = range(len(cluster.devices))
+    if parts := turns(segments):
+        each = {device: outline(graph, cluster, turn(segments, device)) for device in parts}
+        steps = tuple(each[device].devices[device] if device in each else () for device in devices)
+        some = next(iter(each.values()))
+        return Outline(steps, (), len(segments), some.input_bytes, some.output_bytes,
+                       {device: Turn(part, each[device].master) for device, part in parts.items()})  # fmt: skip
     writer, walk = _Writer(graph, relayed_ways(cluster), len(devices)), walked(graph, len(devices), segments)
     for number, visit in enumerate(walk.visits):
         writer.exchange(visit.copies)

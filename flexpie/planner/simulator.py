@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.program import MASTER
+from flexpie.core.turns import next_turn
 from flexpie.planner.cost import MessageCosts
 from flexpie.planner.routes import link_between
 from flexpie.planner.schedule import Computing, Receiving, Schedule, ScheduledStep, Sending
@@ -98,6 +99,9 @@ class Simulator:
         self.times = [[DeviceTime()] * len(devices) for _ in range(schedule.segments + 1)]
         """By segment (one more for the gathering) and device; sums over all requests."""
         self._steps = {**dict(enumerate(schedule.devices)), MASTER: schedule.master}
+        self._turns = schedule.turns
+        self._taken: dict[int, int] = {}
+        """By request in flight: the device whose turn it is."""
         self._ends = {
             end: _End(
                 end,
@@ -142,11 +146,15 @@ class Simulator:
         self.begun.append(self._now)
         for end in self._ends:
             self._marks[request, end], self._handled[request, end] = self._now, 0.0
+        if self._turns:
+            parts = {device: turn.part for device, turn in self._turns.items()}
+            self._taken[request] = next_turn(parts, Counter(self._taken.values()))
         master = self._ends[MASTER]
         self._at(self._now + self._asking, lambda: self._advance(master, self._walker(master, request)))
 
     def _answer(self, request: int) -> None:
         self.ended[request] = self._now
+        self._taken.pop(request, None)
         for device in range(len(self.times[0])):
             elapsed = self._now - self._marks[request, device]
             handled = min(elapsed, self._handled[request, device])
@@ -158,7 +166,10 @@ class Simulator:
 
     def _walker(self, end: _End, request: int) -> _Walker:
         if request not in end.walkers:
-            end.walkers[request] = _Walker(request, self._steps[end.index], end.arrivals)
+            steps = self._steps[end.index]
+            if end.index == MASTER and self._turns:
+                steps = self._turns[self._taken[request]].master
+            end.walkers[request] = _Walker(request, steps, end.arrivals)
             end.arrivals += 1
         return end.walkers[request]
 

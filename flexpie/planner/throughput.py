@@ -165,13 +165,13 @@ class _Throughput:
     def _correct_prices(self) -> None:
         """Find prices with a high bound: those at which the cheapest of the plans known so far is dearest. The plan
         that is cheapest at these prices joins the known ones."""
-        known = [_busy(occupation) for _, occupation in self.known]
+        known = [np.concatenate(occupation.by_kind) for _, occupation in self.known]
         for _ in range(_ROUNDS):
             prices, promised = dearest_prices(np.array(known))
             least, segments = self._cheapest(prices)
             self.bound = max(self.bound, least)
             plan = self._evaluated(segments)
-            known.append(_busy(self.occupations.of_plan(self.graph, plan)))
+            known.append(np.concatenate(self.occupations.of_plan(self.graph, plan).by_kind))
             self._consider(plan)
             if known[-1] @ prices >= promised * (1 - _GOOD_ENOUGH):
                 break
@@ -232,10 +232,6 @@ class _Throughput:
                 return True, True
             room = np.where(lacking > 0, np.minimum(room, way.used[self.uses.times :]) - lacking, room)
         return False, True
-
-
-def _busy(occupation: Occupation) -> Array:
-    return np.concatenate((occupation.processor, occupation.outgoing, occupation.incoming))
 
 
 def dearest_prices(used: Array) -> tuple[Array, float]:

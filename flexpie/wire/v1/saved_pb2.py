@@ -26,17 +26,21 @@ from flexpie.wire.v1 import master_pb2 as flexpie_dot_wire_dot_v1_dot_master__pb
 from flexpie.wire.v1 import program_pb2 as flexpie_dot_wire_dot_v1_dot_program__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66lexpie/wire/v1/saved.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1c\x66lexpie/wire/v1/master.proto\x1a\x1d\x66lexpie/wire/v1/program.proto\"\x88\x03\n\x0fSavedDeployment\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\x12\x14\n\x0cplanned_over\x18\x03 \x03(\t\x12\x30\n\x08programs\x18\x04 \x03(\x0b\x32\x1e.flexpie.wire.v1.DeviceProgram\x12.\n\x06master\x18\x05 \x01(\x0b\x32\x1e.flexpie.wire.v1.MasterProgram\x12-\n\x07outputs\x18\x06 \x03(\x0b\x32\x1c.flexpie.wire.v1.SavedTensor\x12\x32\n\x0cshown_inputs\x18\x07 \x03(\x0b\x32\x1c.flexpie.wire.v1.SavedTensor\x12\x33\n\rshown_outputs\x18\x08 \x03(\x0b\x32\x1c.flexpie.wire.v1.SavedTensor\x12*\n\x04plan\x18\t \x01(\x0b\x32\x1c.flexpie.wire.v1.ProfileInfo\x12\x11\n\tplan_file\x18\n \x01(\t\"\x9b\x01\n\rMasterProgram\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.flexpie.wire.v1.Value\x12$\n\x05steps\x18\x02 \x03(\x0b\x32\x15.flexpie.wire.v1.Step\x12\x16\n\x0e\x66\x65\x65\x64_positions\x18\x03 \x03(\r\x12\x13\n\x0b\x66\x65\x65\x64_values\x18\x04 \x03(\r\x12\x0f\n\x07outputs\x18\x05 \x03(\r\"I\n\x0bSavedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0e\n\x06opaque\x18\x04 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66lexpie/wire/v1/saved.proto\x12\x0f\x66lexpie.wire.v1\x1a\x1c\x66lexpie/wire/v1/master.proto\x1a\x1d\x66lexpie/wire/v1/program.proto\"\xf2\x03\n\x0fSavedDeployment\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\x12\x14\n\x0cplanned_over\x18\x03 \x03(\t\x12\x30\n\x08programs\x18\x04 \x03(\x0b\x32\x1e.flexpie.wire.v1.DeviceProgram\x12.\n\x06master\x18\x05 \x01(\x0b\x32\x1e.flexpie.wire.v1.MasterProgram\x12-\n\x07outputs\x18\x06 \x03(\x0b\x32\x1c.flexpie.wire.v1.SavedTensor\x12\x32\n\x0cshown_inputs\x18\x07 \x03(\x0b\x32\x1c.flexpie.wire.v1.SavedTensor\x12\x33\n\rshown_outputs\x18\x08 \x03(\x0b\x32\x1c.flexpie.wire.v1.SavedTensor\x12*\n\x04plan\x18\t \x01(\x0b\x32\x1c.flexpie.wire.v1.ProfileInfo\x12\x11\n\tplan_file\x18\n \x01(\t\x12:\n\x05turns\x18\x0b \x03(\x0b\x32+.flexpie.wire.v1.SavedDeployment.TurnsEntry\x1a,\n\nTurnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x9b\x01\n\rMasterProgram\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.flexpie.wire.v1.Value\x12$\n\x05steps\x18\x02 \x03(\x0b\x32\x15.flexpie.wire.v1.Step\x12\x16\n\x0e\x66\x65\x65\x64_positions\x18\x03 \x03(\r\x12\x13\n\x0b\x66\x65\x65\x64_values\x18\x04 \x03(\r\x12\x0f\n\x07outputs\x18\x05 \x03(\r\"I\n\x0bSavedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0e\n\x06opaque\x18\x04 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flexpie.wire.v1.saved_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SAVEDDEPLOYMENT_TURNSENTRY']._loaded_options = None
+  _globals['_SAVEDDEPLOYMENT_TURNSENTRY']._serialized_options = b'8\001'
   _globals['_SAVEDDEPLOYMENT']._serialized_start=110
-  _globals['_SAVEDDEPLOYMENT']._serialized_end=502
-  _globals['_MASTERPROGRAM']._serialized_start=505
-  _globals['_MASTERPROGRAM']._serialized_end=660
-  _globals['_SAVEDTENSOR']._serialized_start=662
-  _globals['_SAVEDTENSOR']._serialized_end=735
+  _globals['_SAVEDDEPLOYMENT']._serialized_end=608
+  _globals['_SAVEDDEPLOYMENT_TURNSENTRY']._serialized_start=564
+  _globals['_SAVEDDEPLOYMENT_TURNSENTRY']._serialized_end=608
+  _globals['_MASTERPROGRAM']._serialized_start=611
+  _globals['_MASTERPROGRAM']._serialized_end=766
+  _globals['_SAVEDTENSOR']._serialized_start=768
+  _globals['_SAVEDTENSOR']._serialized_end=841
 # @@protoc_insertion_point(module_scope)

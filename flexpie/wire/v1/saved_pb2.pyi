@@ -9,7 +9,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SavedDeployment(_message.Message):
-    __slots__ = ("deployment_id", "devices", "planned_over", "programs", "master", "outputs", "shown_inputs", "shown_outputs", "plan", "plan_file")
+    __slots__ = ("deployment_id", "devices", "planned_over", "programs", "master", "outputs", "shown_inputs", "shown_outputs", "plan", "plan_file", "turns")
+    class TurnsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: float
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[float] = ...) -> None: ...
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     PLANNED_OVER_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +27,7 @@ class SavedDeployment(_message.Message):
     SHOWN_OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     PLAN_FILE_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     devices: _containers.RepeatedScalarFieldContainer[str]
     planned_over: _containers.RepeatedScalarFieldContainer[str]
@@ -30,7 +38,8 @@ class SavedDeployment(_message.Message):
     shown_outputs: _containers.RepeatedCompositeFieldContainer[SavedTensor]
     plan: _master_pb2.ProfileInfo
     plan_file: str
-    def __init__(self, deployment_id: _Optional[str] = ..., devices: _Optional[_Iterable[str]] = ..., planned_over: _Optional[_Iterable[str]] = ..., programs: _Optional[_Iterable[_Union[_program_pb2.DeviceProgram, _Mapping]]] = ..., master: _Optional[_Union[MasterProgram, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., shown_inputs: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., shown_outputs: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., plan: _Optional[_Union[_master_pb2.ProfileInfo, _Mapping]] = ..., plan_file: _Optional[str] = ...) -> None: ...
+    turns: _containers.ScalarMap[int, float]
+    def __init__(self, deployment_id: _Optional[str] = ..., devices: _Optional[_Iterable[str]] = ..., planned_over: _Optional[_Iterable[str]] = ..., programs: _Optional[_Iterable[_Union[_program_pb2.DeviceProgram, _Mapping]]] = ..., master: _Optional[_Union[MasterProgram, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., shown_inputs: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., shown_outputs: _Optional[_Iterable[_Union[SavedTensor, _Mapping]]] = ..., plan: _Optional[_Union[_master_pb2.ProfileInfo, _Mapping]] = ..., plan_file: _Optional[str] = ..., turns: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
 class MasterProgram(_message.Message):
     __slots__ = ("values", "steps", "feed_positions", "feed_values", "outputs")

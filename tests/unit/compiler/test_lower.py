@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -10,16 +12,17 @@ from hypothesis import strategies as st
 
 from flexpie.compiler import lower
 from flexpie.core.cluster import Cluster, Device, Link
-from flexpie.core.plan import Segment
-from flexpie.core.program import MASTER, Assemble, DeviceProgram, Feed, Receive, Release, Run, Send
+from flexpie.core.plan import Plan, Segment
+from flexpie.core.program import MASTER, Assemble, DeviceProgram, Feed, Receive, Release, Run, Send, with_device
 from flexpie.core.region import Region
-from flexpie.core.scheme import IN_H, OUT_C, REPLICATED, single
+from flexpie.core.scheme import DATA_PARALLEL, IN_H, OUT_C, REPLICATED, single
 from flexpie.pipeline import compile_plan
 from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.simulation import simulate
+from flexpie.reference.comparing import compare, random_inputs
 from tests.random_graphs import GraphWriter, convolutional_models
 from tests.random_plans import forced_plan, plan_of, plans
-from tests.splitting import imported, split_against_unsplit
+from tests.splitting import imported, in_process, run_unsplit, split_against_unsplit
 
 
 def chain() -> onnx.ModelProto:
@@ -175,6 +178,29 @@ def test_programs_are_complete(data: st.DataObject) -> None:
                 del kept.external_data[:]
                 kept.raw_data = bytes(compiled.blobs[location].open())
             onnx.checker.check_model(proto)
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_each_device_that_takes_turns_answers_alone(data: st.DataObject) -> None:
+    written = data.draw(convolutional_models())
+    model = imported(written)
+    shares = data.draw(st.sampled_from([(1.0, 1.0), (0.0, 1.0, 0.5), (2.0, 0.0, 0.0)]))
+    segments = (Segment(0, len(model.graph.layers), DATA_PARALLEL, shares),)
+    compiled = compile_plan(model, Plan(model.graph.signature, tuple("abc"[: len(shares)]), segments))
+    taking_part = [device for device, share in enumerate(shares) if share]
+    assert [program.device for program in filter(None, compiled.programs)] == taking_part
+    feeds = random_inputs(model.graph)
+    expected = run_unsplit(written, feeds)
+    if expected is None:
+        return
+    for device in taking_part:
+        alone = dataclasses.replace(
+            compiled,
+            master=with_device(compiled.master, device),
+            programs=tuple(program if at == device else None for at, program in enumerate(compiled.programs)),
+        )
+        assert compare(expected, in_process(alone).infer(feeds)).equal
 
 
 def test_devices_share_the_weights_that_they_hold_whole() -> None:

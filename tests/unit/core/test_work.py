@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flexpie.core.plan import Plan, Segment
-from flexpie.core.scheme import IN_H, OUT_C, REPLICATED, Scheme, single
+from flexpie.core.scheme import DATA_PARALLEL, IN_H, OUT_C, REPLICATED, Scheme, single
 from flexpie.core.work import WorkShares, work_shares
 from tests.unit.core.test_footprint import convolutions
 
@@ -32,6 +32,10 @@ def test_fused_rows_compute_their_halos() -> None:
 def test_fused_channels_compute_the_first_layer_everywhere() -> None:
     found = shares(OUT_C)
     assert (found.split, found.redundant) == pytest.approx((0.5, 1.5))
+
+
+def test_devices_that_take_turns_do_nothing_twice() -> None:
+    assert shares(DATA_PARALLEL) == WorkShares(0.0, 0.0)
 
 
 def test_whole_models_are_not_split() -> None:

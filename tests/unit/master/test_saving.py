@@ -37,7 +37,8 @@ def test_a_deployment_comes_back_as_it_was(data: st.DataObject) -> None:
     compiled = compile_plan(graph, data.draw(plans(graph.graph, 3)))
     programs = {index: program for index, program in enumerate(compiled.programs) if program is not None}
     outputs = tuple(replace(graph.graph.tensors[name], grain=()) for name in graph.graph.outputs)
-    deployment = Deployment("d-1", "cat", compiled.plan.devices, tuple(programs), compiled.master, outputs)
+    turns = data.draw(st.dictionaries(st.integers(0, 2), st.floats(0.1, 1.0), max_size=3))
+    deployment = Deployment("d-1", "cat", compiled.plan.devices, tuple(programs), compiled.master, outputs, turns=turns)
     shown = Interface((TensorSpec("x", (1, -1), ElementType.INT8),), (TensorSpec("y", (), ElementType.STRING, True),))
     saved = Saved(deployment, ("device-0", "device-1"), programs, shown, SUMMARY, "plan")
     assert saved_from_bytes(saved_to_bytes(saved), "cat") == saved

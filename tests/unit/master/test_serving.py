@@ -54,6 +54,13 @@ def test_runs_and_places(serving: Serving, room: int | None, runs: int, places: 
     assert serving.places(32, room) == places
 
 
+def test_each_device_that_takes_turns_has_a_batch() -> None:
+    assert Serving(max_batch=4).runs(32, turns=4) == 4
+    assert Serving(max_batch=4).places(32, None, turns=4) == 16
+    assert Serving(max_batch=4, in_flight=1).runs(32, turns=4) == 1
+    assert Serving().runs(32, turns=4) == 32
+
+
 def _interface(batch: int) -> Interface:
     kind = ElementType.FLOAT32
     return Interface((TensorSpec("x", (batch, 3), kind),), (TensorSpec("y", (batch, 5), kind),))

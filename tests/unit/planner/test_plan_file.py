@@ -15,7 +15,7 @@ from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Topology
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Plan, Segment
-from flexpie.core.scheme import IN_H, OUT_C, single
+from flexpie.core.scheme import DATA_PARALLEL, IN_H, OUT_C, single
 from flexpie.planner.plan_file import MOST_MISTAKES, plan_from_json, plan_to_json
 from flexpie.planner.planning import make_plan, plan_given
 from tests.random_plans import plans
@@ -176,6 +176,14 @@ def test_a_plan_for_another_cluster_is_refused(cluster: Any, difference: str) ->
 )  # fmt: skip
 def test_mistakes_of_an_editor_are_named(change: Callable[[Any], object], what: str) -> None:
     assert what in refusal(edited(change)).message
+
+
+def test_devices_that_take_turns_have_the_whole_model() -> None:
+    plan = dataclasses.replace(PLAN, segments=(Segment(0, 4, DATA_PARALLEL, (1.0, 0.5, 0.0)),))
+    text = plan_to_json(GRAPH, CLUSTER, plan)
+    assert plan_from_json(text, GRAPH, CLUSTER).segments == plan.segments
+    mixed = edited(lambda content: content["segments"][0].update(scheme="DataParallel"))
+    assert "DataParallel is for a plan of one segment, found 3" in refusal(mixed).message
 
 
 def test_of_many_mistakes_some_are_shown() -> None:

@@ -1,0 +1,39 @@
+"""Data parallelism: every device that takes part has the whole model, and each request is answered by one of them.
+
+Such a plan is one segment of all layers with the scheme `DATA_PARALLEL`; its shares say what part of the requests each
+device is to answer. It makes no request faster, and many requests at once at the most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flexpie.core.plan import Segment
+from flexpie.core.scheme import DATA_PARALLEL, single
+
+
+def turns(segments: Sequence[Segment]) -> dict[int, float]:
+    """By index of each device that answers requests on its own: what part of them it answers, together 1. Empty for
+    a plan whose devices work together."""
+    if len(segments) != 1 or segments[0].scheme != DATA_PARALLEL:
+        return {}
+    total = sum(segments[0].shares)
+    return {device: share / total for device, share in enumerate(segments[0].shares) if share > 0}
+
+
+def turn(segments: Sequence[Segment], device: int) -> tuple[Segment, ...]:
+    """What is done for a request that is a device's turn: its plan is that of the device alone."""
+    shares = tuple(float(index == device) for index in range(len(segments[0].shares)))
+    return tuple(Segment(segment.first, segment.stop, single(device), shares) for segment in segments)
+
+
+def next_turn(parts: Mapping[int, float], running: Mapping[int, int]) -> int:
+    """The device that is to answer the next request: the one that would have the fewest requests under way for its
+    part of them; of two the one with the larger part, then the earlier one.
+
+    Parameters
+    ----------
+    parts: as `turns` gives them.
+    running: the requests under way by device; none where a device is missing.
+    """
+    return min(parts, key=lambda device: ((running.get(device, 0) + 1) / parts[device], device))
