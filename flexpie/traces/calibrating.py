@@ -7,11 +7,10 @@ messages cost and passes no link. Then pairs of devices exchange messages.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flexpie.compiler import Blob
 from flexpie.compiler.kernels import KERNELS, LONG, SHORT
@@ -39,6 +38,8 @@ MOST_KERNEL_ROUNDS = 2000
 SMALL_BYTES = 64
 LARGE_BYTES = 1_000_000
 """Of a device's message to itself."""
+LATE_KERNEL = ("dense", 1)
+"""What devices compute before an exchange of all: about what they do in a segment of a plan."""
 SEVERAL = 4
 """Messages at once."""
 PROBE_BYTES = 50_000
@@ -87,7 +88,7 @@ async def calibrate(
     matches = tuple(_matches(_neighbours(cluster)))
     timer = ExchangeTimer.of(workers, range(len(cluster.devices)), effort.batch_seconds, effort.batches)
     bench = _Bench(workers, effort, timer)
-    total = 2 + len(matches)
+    total = 2 + len(matches) + bool(matches)
     report("devices: computing", 0, total)
     computed = {device: _computing_rates(seconds) for device, seconds in (await bench.kernels()).items()}
     report("devices: messages", 1, total)
@@ -97,6 +98,10 @@ async def calibrate(
         report("links: " + ", ".join(f"{cluster.devices[a].name} ↔ {cluster.devices[b].name}" for a, b in pairs),
                2 + at, total)  # fmt: skip
         links.update(await bench.links(pairs, rates))
+    if links:
+        report("links: all at once", total - 1, total)
+        late = await bench.lateness(rates, links)
+        links = {way: replace(link, latency_seconds=link.latency_seconds + late) for way, link in links.items()}
     report("", total, total)
     devices = tuple(
         DeviceCalibration(device.name, device.address, max(1, workers.threads[device.name]), rates[index])
@@ -111,7 +116,7 @@ def _computing_rates(seconds: Mapping[str, tuple[float, float]]) -> DeviceRates:
     computed = computing_rates(seconds, REFERENCE_RATES)
     messages = REFERENCE_RATES.scaled(computed.matrix_flops_per_second / REFERENCE_RATES.matrix_flops_per_second)
     names = ("send_seconds", "receive_seconds", "end_seconds_per_byte", "start_seconds")
-    return dataclasses.replace(computed, **{name: getattr(messages, name) for name in names})
+    return replace(computed, **{name: getattr(messages, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,20 @@ class _Bench:
                 found[way] = _confirmed(cluster.between(*way), link)
         return found
 
+    async def lateness(self, rates: Mapping[int, DeviceRates], links: Mapping[tuple[str, str], Link]) -> float:
+        """Seconds by which an exchange of all devices that compute before it ends later than its messages tell: they
+        compute for unlike times, and a device under a CPU quota may have to wait for its next period to go on."""
+        names = [device.name for device in self.workers.cluster.devices]
+        latencies = {
+            (a, b): links[names[a], names[b]].latency_seconds
+            for a, b in itertools.permutations(self.devices, 2)
+            if (names[a], names[b]) in links
+        }
+        work, blobs = kernel_work(*LATE_KERNEL)
+        timer = replace(self.timer, work=work, blobs=blobs)
+        timed = await timer.time({"all": (tuple(Message(*way, SMALL_BYTES) for way in latencies),)})
+        return _lateness(rates, latencies, {device: _typical(timed[device, "all"]) for device in self.devices})
+
     async def _exchanges(self, exchanges: Mapping[str, Sequence[Exchange]]) -> Mapping[tuple[int, str], float]:
         timed = await self.timer.time(exchanges)
         return {key: _typical(seconds) for key, seconds in timed.items()}
@@ -221,7 +240,7 @@ def _message_rates(rates: DeviceRates, one: float, several: float, large: float,
     """
     both = max((several - one) / (SEVERAL - 1), _LEAST * (rates.send_seconds + rates.receive_seconds))
     sending = min(max(send, 0.2 * both), 0.8 * both)
-    return dataclasses.replace(
+    return replace(
         rates,
         send_seconds=sending,
         receive_seconds=both - sending,
@@ -240,6 +259,24 @@ def _link(ends: tuple[DeviceRates, DeviceRates], small: float, large: float, nby
     per_byte = max(large - small, LEAST_SECONDS) / (nbytes - SMALL_BYTES)
     on_link = per_byte - max(rates.end_seconds_per_byte for rates in ends)
     return Link(1 / max(on_link, _HIDDEN * per_byte), max((small - processors) / 2, LEAST_SECONDS))
+
+
+def _lateness(
+    rates: Mapping[int, DeviceRates], latencies: Mapping[tuple[int, int], float], seconds: Mapping[int, float]
+) -> float:
+    """By how much later an exchange ends than its messages tell, in the mean of all devices.
+
+    Parameters
+    ----------
+    latencies: of the links over which a small message is sent, by source and destination.
+    seconds: that the exchange takes, as each device sees it.
+    """
+    late = []
+    for device, measured in seconds.items():
+        own, arriving = rates[device], [latency for (_, end), latency in latencies.items() if end == device]
+        messages = len(arriving) * (own.send_seconds + own.receive_seconds)
+        late.append(measured - messages - own.start_seconds - max(arriving, default=0.0))
+    return max(0.0, statistics.fmean(late))
 
 
 def _confirmed(described: Link, measured: Link) -> Link:

@@ -43,7 +43,7 @@ def _calibrated(folder: Path, first: Daemon, second: Daemon) -> Path:
         write_calibration(calibration_path(path), found)
 
     asyncio.run(measure())
-    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert steps == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     return path
 
 

@@ -66,6 +66,20 @@ def test_a_bandwidth_that_is_about_as_described_is_confirmed(measured: float, ke
     assert calibrating._confirmed(Link(1e8, 1e-4), Link(measured, 2e-4)) == Link(kept, 2e-4)
 
 
+def test_what_an_exchange_of_busy_devices_takes_beyond_its_messages_is_lateness() -> None:
+    rates = {0: RATES, 1: RATES.scaled(0.5), 2: RATES}
+    latencies = {way: 1e-4 * (1 + way[0]) for way in itertools.permutations(range(3), 2)}
+    slowest = {0: 3e-4, 1: 3e-4, 2: 2e-4}
+    told = {
+        device: 2 * (own.send_seconds + own.receive_seconds) + own.start_seconds + slowest[device]
+        for device, own in rates.items()
+    }
+    late = {device: seconds + 1e-3 * device for device, seconds in told.items()}
+    assert calibrating._lateness(rates, latencies, late) == pytest.approx(1e-3)
+    early = {device: seconds / 2 for device, seconds in told.items()}
+    assert calibrating._lateness(rates, latencies, early) == 0.0
+
+
 def test_every_pair_meets_once_and_nobody_twice_at_a_time() -> None:
     pairs = list(itertools.combinations(range(4), 2))
     matches = list(calibrating._matches(pairs))
