@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -194,11 +195,15 @@ class Replanner:
         assert present is not None, "a deployment that serves has all its devices"
         best = pipeline.plan_model(model, present.cluster, entry.scheme, entry.objective, boundary=entry.boundary)
         standbys = [
-            self._predicted_anew(self._deployer.planned[identity], estimate, model)
+            self._deployer.planned[identity]
             for identity, (standby, _) in list(self._deployer.standbys.items())
             if identity in self._deployer.planned and (standby.entry, standby.profile) == (entry, start.profile)
         ]
-        standby = min(filter(None, standbys), key=lambda item: _seconds(item.result, entry.objective), default=None)
+        usable = []
+        for item in standbys:
+            with contextlib.suppress(FlexPieError):  # it is no choice then
+                usable.append(self._predicted_anew(item, estimate, model))
+        standby = min(filter(None, usable), key=lambda item: _seconds(item.result, entry.objective), default=None)
         return _Comparison(present.result, best, standby)
 
     def _predicted_anew(self, planned: Planned, estimate: Cluster, model: Any) -> Planned | None:
