@@ -14,7 +14,8 @@ import numpy as np
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.tensor import ElementType
 from flexpie.master.deployment import Deployment
-from flexpie.master.events import ModelName, StartDeployment
+from flexpie.master.events import ModelName
+from flexpie.master.instructions import StartDeployment
 from flexpie.master.serving import origin
 from flexpie.wire.agreement import compare
 from flexpie.wire.random_inputs import random_inputs

@@ -26,8 +26,8 @@ from flexpie.master.events import (
     ModelImported,
     ModelName,
     StageReached,
-    StartDeployment,
 )
+from flexpie.master.instructions import StartDeployment
 from flexpie.master.interface import Interface
 from flexpie.master.planned import Planned, links_of, summarize, usable_cluster
 from flexpie.master.planning import Pipeline

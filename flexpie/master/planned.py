@@ -12,7 +12,8 @@ from flexpie.core.graph import LayerGraph
 from flexpie.core.program import MASTER, DeviceProgram, Send
 from flexpie.core.routes import groups
 from flexpie.master.deployment import Deployment
-from flexpie.master.events import DeviceName, LinkName, PlanSummary, SegmentSummary, StartDeployment
+from flexpie.master.events import DeviceName, LinkName, PlanSummary, SegmentSummary
+from flexpie.master.instructions import StartDeployment
 
 if TYPE_CHECKING:
     from flexpie.pipeline import Compiled

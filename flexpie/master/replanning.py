@@ -18,15 +18,8 @@ from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
-from flexpie.master.events import (
-    DeploymentId,
-    DeviceName,
-    Event,
-    ModelName,
-    PlanOutdated,
-    ReplanWanted,
-    StartDeployment,
-)
+from flexpie.master.events import DeploymentId, DeviceName, Event, ModelName, PlanOutdated, ReplanWanted
+from flexpie.master.instructions import StartDeployment
 from flexpie.master.planned import Planned, usable_cluster
 
 if TYPE_CHECKING:

@@ -8,18 +8,15 @@ from typing import Protocol
 from flexpie.core.errors import ErrorCode
 from flexpie.master.deployment_record import DeploymentRecord
 from flexpie.master.events import (
-    AbandonDeployment,
     DeploymentEvent,
     DeploymentFailed,
     DeploymentId,
     DeploymentPlanned,
     DeploymentReady,
     DeviceName,
-    Instruction,
-    ScheduleCalm,
     StageReached,
-    StartDeployment,
 )
+from flexpie.master.instructions import AbandonDeployment, Instruction, ScheduleCalm, StartDeployment
 from flexpie.master.link_health import LinkHealth
 from flexpie.master.membership import Membership
 from flexpie.master.preparation import Preparation

@@ -17,7 +17,6 @@ from flexpie.core.errors import ErrorCode
 from flexpie.master import readiness, refusals
 from flexpie.master.deployment_record import DeploymentRecord
 from flexpie.master.events import (
-    AbandonDeployment,
     CalmReturned,
     DeploymentEvent,
     DeploymentFailed,
@@ -34,13 +33,8 @@ from flexpie.master.events import (
     DeviceSettled,
     DeviceSuspected,
     DrainEnded,
-    EndTurns,
     Event,
-    FailRequest,
-    ForgetModel,
     GraceEnded,
-    HoldRequest,
-    Instruction,
     LinkChecked,
     LinkName,
     ModelEvent,
@@ -51,9 +45,6 @@ from flexpie.master.events import (
     PeersReported,
     PlanDistrusted,
     PlanOutdated,
-    Probe,
-    PromoteStandby,
-    RememberDistrust,
     ReplanWanted,
     RequestArrived,
     RequestDisturbed,
@@ -61,16 +52,27 @@ from flexpie.master.events import (
     RequestId,
     ResumeFailed,
     RetryDue,
+    ShutdownRequested,
+    StageReached,
+    UnloadRequested,
+)
+from flexpie.master.instructions import (
+    AbandonDeployment,
+    EndTurns,
+    FailRequest,
+    ForgetModel,
+    HoldRequest,
+    Instruction,
+    Probe,
+    PromoteStandby,
+    RememberDistrust,
     ScheduleLinkCheck,
     SchedulePause,
     ScheduleRetry,
     ScheduleSettling,
-    ShutdownRequested,
-    StageReached,
     StartDeployment,
     StartRequest,
     Undeploy,
-    UnloadRequested,
 )
 from flexpie.master.link_health import LinkHealth
 from flexpie.master.membership import Membership

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from flexpie.core.plan import Objective
 from flexpie.core.strategy import SINGLE_DEVICE
-from flexpie.master.events import DeviceName, PlanDistrusted, StartDeployment
+from flexpie.master.events import DeviceName, PlanDistrusted
+from flexpie.master.instructions import StartDeployment
 
 
 def trusted(start: StartDeployment, distrusted: PlanDistrusted) -> StartDeployment:

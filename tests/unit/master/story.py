@@ -11,11 +11,10 @@ from flexpie.master.events import (
     DeploymentReady,
     DeviceConnected,
     Event,
-    FailRequest,
-    Instruction,
     ModelRequested,
     PlanSummary,
 )
+from flexpie.master.instructions import FailRequest, Instruction
 from flexpie.master.records import DeviceState, ModelState
 from flexpie.master.state import MasterState
 

@@ -27,15 +27,8 @@ from flexpie.master import deploying, ports
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deploying import Deployer
 from flexpie.master.deployment import Deployment
-from flexpie.master.events import (
-    DeploymentPlanned,
-    Event,
-    ModelImported,
-    PlanSummary,
-    SegmentSummary,
-    StageReached,
-    StartDeployment,
-)
+from flexpie.master.events import DeploymentPlanned, Event, ModelImported, PlanSummary, SegmentSummary, StageReached
+from flexpie.master.instructions import StartDeployment
 from flexpie.master.interface import Interface
 from flexpie.master.planned import usable_cluster
 from flexpie.planner.occupation import Occupation

@@ -13,14 +13,16 @@ from flexpie.master.events import (
     DeviceConnected,
     DeviceLost,
     DeviceSettled,
-    HoldRequest,
     LinkChecked,
     LinkName,
     ModelRequested,
     PeersReported,
     PlanSummary,
-    Probe,
     RequestArrived,
+)
+from flexpie.master.instructions import (
+    HoldRequest,
+    Probe,
     ScheduleLinkCheck,
     ScheduleRetry,
     ScheduleSettling,

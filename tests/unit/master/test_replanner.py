@@ -20,7 +20,8 @@ from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
 from flexpie.master.estimates import adjusted
-from flexpie.master.events import Event, PlanOutdated, ReplanWanted, StartDeployment
+from flexpie.master.events import Event, PlanOutdated, ReplanWanted
+from flexpie.master.instructions import StartDeployment
 from flexpie.master.planned import Planned
 from flexpie.master.replanning import Replanner, expectation_of
 from tests.unit.master.story import CAT

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from flexpie.core.errors import ErrorCode
-from flexpie.master.events import (
-    DeploymentFailed,
-    DeviceLost,
-    ReplanWanted,
-    RequestArrived,
-    RequestEnded,
-    StartDeployment,
-    StartRequest,
-    Undeploy,
-)
+from flexpie.master.events import DeploymentFailed, DeviceLost, ReplanWanted, RequestArrived, RequestEnded
+from flexpie.master.instructions import StartDeployment, StartRequest, Undeploy
 from flexpie.wire.framing import Failure
 from tests.unit.master.story import CAT, ready, serving
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flexpie.core.errors import ErrorCode
 from flexpie.master.events import (
-    AbandonDeployment,
     CalmReturned,
     DeploymentFailed,
     DeploymentPlanned,
@@ -12,21 +11,24 @@ from flexpie.master.events import (
     DeviceConnected,
     DeviceLost,
     DrainEnded,
-    HoldRequest,
     ModelRequested,
     PlanOutdated,
     PlanSummary,
-    PromoteStandby,
     RequestArrived,
     RequestEnded,
-    ScheduleCalm,
-    ScheduleRetry,
     ShutdownRequested,
     StageReached,
+    UnloadRequested,
+)
+from flexpie.master.instructions import (
+    AbandonDeployment,
+    HoldRequest,
+    PromoteStandby,
+    ScheduleCalm,
+    ScheduleRetry,
     StartDeployment,
     StartRequest,
     Undeploy,
-    UnloadRequested,
 )
 from flexpie.master.standby_keeper import CALM_SECONDS
 from flexpie.wire.framing import Failure

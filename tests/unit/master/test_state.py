@@ -8,7 +8,6 @@ import pytest
 
 from flexpie.core.errors import ErrorCode
 from flexpie.master.events import (
-    AbandonDeployment,
     DeploymentFailed,
     DeploymentPlanned,
     DeploymentReady,
@@ -20,28 +19,31 @@ from flexpie.master.events import (
     DeviceSuspected,
     DrainEnded,
     Event,
-    FailRequest,
-    ForgetModel,
     GraceEnded,
-    HoldRequest,
     ModelRequested,
     PauseEnded,
     PlanDistrusted,
     PlanSummary,
-    Probe,
-    RememberDistrust,
     RequestArrived,
     RequestDisturbed,
     RequestEnded,
     RetryDue,
-    SchedulePause,
-    ScheduleRetry,
     ShutdownRequested,
     StageReached,
+    UnloadRequested,
+)
+from flexpie.master.instructions import (
+    AbandonDeployment,
+    FailRequest,
+    ForgetModel,
+    HoldRequest,
+    Probe,
+    RememberDistrust,
+    SchedulePause,
+    ScheduleRetry,
     StartDeployment,
     StartRequest,
     Undeploy,
-    UnloadRequested,
 )
 from flexpie.master.records import DeviceState, ModelState
 from flexpie.master.reruns import MAX_RUNS

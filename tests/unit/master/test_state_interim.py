@@ -9,23 +9,25 @@ import pytest
 from flexpie.core.errors import ErrorCode
 from flexpie.core.strategy import SINGLE_DEVICE
 from flexpie.master.events import (
-    AbandonDeployment,
     DeploymentFailed,
     DeploymentPlanned,
     DeploymentReady,
     DeviceAnswered,
     DeviceConnected,
     DeviceLost,
-    Instruction,
     LinkChecked,
     LinkName,
     ModelRequested,
     PeersReported,
     PlanSummary,
-    Probe,
     RequestArrived,
     Resumable,
     RetryDue,
+)
+from flexpie.master.instructions import (
+    AbandonDeployment,
+    Instruction,
+    Probe,
     ScheduleLinkCheck,
     ScheduleRetry,
     StartDeployment,

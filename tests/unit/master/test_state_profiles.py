@@ -8,27 +8,29 @@ from flexpie.core.errors import ErrorCode
 from flexpie.core.tensor import ElementType, TensorSpec
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.events import (
-    AbandonDeployment,
     DeploymentFailed,
     DeploymentPlanned,
     DeploymentReady,
     DeviceConnected,
     DeviceLost,
-    FailRequest,
-    ForgetModel,
-    HoldRequest,
     ModelImported,
     ModelRequested,
     PlanSummary,
     RequestArrived,
     RequestEnded,
     RetryDue,
-    ScheduleRetry,
     StageReached,
+    UnloadRequested,
+)
+from flexpie.master.instructions import (
+    AbandonDeployment,
+    FailRequest,
+    ForgetModel,
+    HoldRequest,
+    ScheduleRetry,
     StartDeployment,
     StartRequest,
     Undeploy,
-    UnloadRequested,
 )
 from flexpie.master.interface import Interface
 from flexpie.master.readiness import failure_of

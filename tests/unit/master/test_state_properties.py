@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from flexpie.core.errors import ErrorCode
 from flexpie.master.events import (
-    AbandonDeployment,
     CalmReturned,
     DeploymentFailed,
     DeploymentPlanned,
@@ -20,19 +19,22 @@ from flexpie.master.events import (
     DeviceLost,
     DeviceSettled,
     Event,
-    FailRequest,
-    HoldRequest,
-    Instruction,
     LinkChecked,
     ModelRequested,
     PauseEnded,
     PeersReported,
     PlanSummary,
-    Probe,
     RequestArrived,
     RequestDisturbed,
     RequestEnded,
     RetryDue,
+)
+from flexpie.master.instructions import (
+    AbandonDeployment,
+    FailRequest,
+    HoldRequest,
+    Instruction,
+    Probe,
     ScheduleCalm,
     ScheduleLinkCheck,
     SchedulePause,

@@ -8,19 +8,15 @@ from flexpie.master.events import (
     DeploymentReady,
     DeviceConnected,
     DeviceLost,
-    FailRequest,
-    ForgetModel,
     GraceEnded,
     ModelRequested,
     PlanSummary,
     RequestArrived,
     Resumable,
     ResumeFailed,
-    StartDeployment,
-    StartRequest,
-    Undeploy,
     UnloadRequested,
 )
+from flexpie.master.instructions import FailRequest, ForgetModel, StartDeployment, StartRequest, Undeploy
 from flexpie.master.interface import Interface
 from flexpie.master.records import ModelState
 from tests.unit.master.story import CAT, DOG, Story, ready

@@ -11,16 +11,13 @@ from flexpie.master.events import (
     DeviceConnected,
     DeviceLeft,
     DeviceLost,
-    EndTurns,
     ModelRequested,
     PlanSummary,
     RequestArrived,
     RequestEnded,
     SegmentSummary,
-    StartDeployment,
-    StartRequest,
-    Undeploy,
 )
+from flexpie.master.instructions import EndTurns, StartDeployment, StartRequest, Undeploy
 from tests.unit.master.story import CAT, LATER, Story
 
 PROGRAM = DeviceProgram(MASTER, (), (Feed(0), Send(0, 0, ()), Receive(1, 0, (1,))), (1,))
