@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -274,16 +275,16 @@ def _works(graph: LayerGraph, layer: Layer, parts: Sequence[_OperatorParts]) -> 
         inputs = _shapes(part.needed, part.operator.inputs, graph, first)
         outputs = _shapes(part.produced, part.operator.outputs, graph, first)
         cuts = {shapes: cut_axes(graph, part.operator, shapes) for shapes in dict.fromkeys(outputs)}
-        active = part.active[first].tolist()
-        for at, (flops, read, written, weights) in enumerate(amount[first].tolist()):
-            if active[at]:
-                made[at].append(Work(
-                    op_type=traits.op_type, flops=flops, bytes_read=read, bytes_written=written, weight_bytes=weights,
-                    inputs=inputs[at], outputs=outputs[at],
-                    kernel=traits.kernel, strides=traits.strides, group=traits.group, linked=traits.linked,
-                    dtype=traits.dtype, fed_by=traits.fed_by, read_by=traits.read_by,
-                    cut=cuts[outputs[at]],
-                ))  # fmt: skip
+        # By columns, in the order of the fields: thousands are made, and keywords take half of the time.
+        works = map(Work._make, zip(
+            repeat(traits.op_type), *amount[first].T.tolist(), inputs, outputs,
+            repeat(traits.kernel), repeat(traits.strides), repeat(traits.group), repeat(traits.linked),
+            repeat(traits.dtype), map(cuts.__getitem__, outputs), repeat(traits.fed_by), repeat(traits.read_by),
+            repeat(False), repeat(False), strict=False,
+        ))  # fmt: skip
+        for row, work, active in zip(made, works, part.active[first].tolist(), strict=True):
+            if active:
+                row.append(work)
     return tuple(tuple(works) for works in made), where
 
 

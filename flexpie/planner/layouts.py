@@ -39,6 +39,8 @@ _BLOCK = 1 << 17
 """Elements of the largest array of bytes that is made at once: it stays in a processor's cache."""
 _LEAST_BLOCK = 128
 """Pairs of which the bytes are made at once, however many ends there are."""
+_EXACT = 1 << 24
+"""Whole numbers below it are exact in float32, which is twice as fast, or more."""
 _Intervals = list[tuple[Array, Array]]
 """Per axis: where regions start and stop, [ends, pairs]."""
 
@@ -67,7 +69,9 @@ class TensorKind:
 
     def __post_init__(self) -> None:
         self._store = [np.zeros((16, self.ends, len(axis_lengths(self.shape)), 2), dtype=np.int64)]
-        self._columns: list[Array] = [np.zeros((self.ends, len(axis_lengths(self.shape)), 2, 0))]
+        small = math.prod(axis_lengths(self.shape)) < _EXACT
+        self._exact: type[np.float32 | np.float64] = np.float32 if small else np.float64
+        self._columns: list[Array] = [np.zeros((self.ends, len(axis_lengths(self.shape)), 2, 0), self._exact)]
         """The same numbers, [ends, axes, 2, layouts]."""
         self._layout_index: dict[bytes, int] = {}
         self._holding_index: dict[HoldingNumbers, int] = {}
@@ -319,7 +323,7 @@ class TensorKind:
                 for subset in itertools.combinations(there, count):
                     common = functools.reduce(_intersect, subset, asked)
                     total[..., rows] -= (-1) ** (count + 1) * _overlap(some, common)
-        total *= self.itemsize * volume
+        total = total.astype(np.float64) * (self.itemsize * volume)
         if self.sent_itemsize != self.itemsize:
             devices = np.nonzero(ends < self.ends - 1)[0]
             total[np.ix_(devices, devices)] *= self.sent_itemsize / self.itemsize
@@ -334,7 +338,7 @@ class TensorKind:
         """Where the regions of layouts start and stop on some axes, at some ends."""
         known = self._columns[0]
         if known.shape[-1] < len(self):
-            known = np.ascontiguousarray(np.moveaxis(self._boxes[: len(self)], 0, -1).astype(np.float64))
+            known = np.ascontiguousarray(np.moveaxis(self._boxes[: len(self)], 0, -1).astype(self._exact))
             self._columns[0] = known
         if len(ends) < self.ends:
             known = known[ends]

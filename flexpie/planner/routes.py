@@ -74,12 +74,11 @@ class Routes:
         square = np.ix_(ends, ends)
         few = moved[square]
         used = (few > 0).astype(np.float64)
-        messages, straight = used * self._straight[square][..., None], few * self._straight[square][..., None]
-        seconds = few * self._seconds_per_byte[square][..., None]
+        straight, seconds_per_byte = self._straight[square], self._seconds_per_byte[square]
         sent, received, handled, outgoing, incoming = np.zeros((5, self._ends, moved.shape[-1]))
-        sent[ends], received[ends] = messages.sum(axis=1), messages.sum(axis=0)
-        handled[ends] = straight.sum(axis=1) + straight.sum(axis=0)
-        outgoing[ends], incoming[ends] = seconds.sum(axis=1), seconds.sum(axis=0)
+        sent[ends], received[ends] = _by_source(straight, used), _by_destination(straight, used)
+        handled[ends] = _by_source(straight, few) + _by_destination(straight, few)
+        outgoing[ends], incoming[ends] = _by_source(seconds_per_byte, few), _by_destination(seconds_per_byte, few)
         if len(self._relayed):
             flat = moved.reshape(self._ends**2, -1)[self._relayed]
             flat_used = (flat > 0).astype(np.float64)
@@ -101,6 +100,17 @@ class Routes:
             incoming_seconds=per_end(incoming),
             latency_seconds=latency.reshape(shape),
         )
+
+
+def _by_source(weights: Array, values: Array) -> Array:
+    """Weighted sums over the destinations: [source, exchanges] from [source, destination(, exchanges)]."""
+    found: Array = np.einsum("sd,sdx->sx", weights, values)
+    return found
+
+
+def _by_destination(weights: Array, values: Array) -> Array:
+    found: Array = np.einsum("sd,sdx->dx", weights, values)
+    return found
 
 
 def link_between(cluster: Cluster, source: int, destination: int) -> Link:

@@ -58,6 +58,17 @@ def test_neighbours_exchange_halos() -> None:
     assert nbytes[0].tolist() == [[0, 40, 0], [40, 0, 0], [0, 0, 0]]
 
 
+@pytest.mark.parametrize("side", [4095, 4097])
+def test_bytes_of_large_tensors_are_exact(side: int) -> None:
+    """On both sides of what float32 holds."""
+    kind = TensorKind((1, 1, side, side), 1, 3, 1)
+    part = Region.of((0, 1), (0, 1), (0, side), (0, side - 2))
+    here, there = kind.layout((Region.whole((1, 1, side, side)), None, None)), kind.layout((None, part, None))
+    nbytes = kind.nbytes(np.array([kind.holding(here, (here,))]), np.array([there]))
+    assert nbytes[0, 0, 1] == side * (side - 2)
+    assert nbytes.sum() == nbytes[0, 0, 1]
+
+
 def test_what_was_received_is_not_sent_again() -> None:
     kind = TensorKind(SHAPE, 4, 3, 4)
     owned = kind.layout((*owned_regions(IN_H, SHAPE, (1, 1)), None))
