@@ -6,6 +6,7 @@ device is to answer. It makes no request faster, and many requests at once at th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from flexpie.core.plan import Segment
@@ -25,6 +26,18 @@ def turn(segments: Sequence[Segment], device: int) -> tuple[Segment, ...]:
     """What is done for a request that is a device's turn: its plan is that of the device alone."""
     shares = tuple(float(index == device) for index in range(len(segments[0].shares)))
     return tuple(Segment(segment.first, segment.stop, single(device), shares) for segment in segments)
+
+
+def most_at_once(parts: Mapping[int, float], room: Mapping[int, int], most: int) -> int:
+    """How many requests can be under way at once, `most` at most, where each device has room for so many and they are
+    given out as by `next_turn`; a device that is missing has room for any number."""
+    running: Counter[int] = Counter()
+    while running.total() < most:
+        device = next_turn(parts, running)
+        if running[device] >= room.get(device, most):
+            break
+        running[device] += 1
+    return running.total()
 
 
 def next_turn(parts: Mapping[int, float], running: Mapping[int, int]) -> int:

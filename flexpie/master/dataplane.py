@@ -165,8 +165,10 @@ class DataPlane:
         """What of a deployment the next run needs."""
         if not deployment.turns:
             return deployment
-        running = (run.deployment for run in self._runs.values() if run.deployment.id == deployment.id)
-        return deployment.turn(Counter(one.participants[0] for one in running))
+        # Also those of other profiles, and models: what a device does for one it cannot do for another.
+        alone = [run.deployment for run in self._runs.values() if len(run.deployment.participants) == 1]
+        running = Counter(one.devices[one.participants[0]] for one in alone)
+        return deployment.turn({device: running[deployment.devices[device]] for device in deployment.turns})
 
     def _begin(self, deployment: Deployment, request: Request) -> int:
         """Begin a run; returns its number."""

@@ -161,6 +161,13 @@ class Deployer:
         self.planned.pop(deployment, None)
         self.standbys.pop(deployment, None)
 
+    def planned_over(self, deployment: DeploymentId, planned: Planned, plan_file: str) -> None:
+        """A standby is the best plan over more devices than it was made for."""
+        if (standby := self.standbys.get(deployment)) is not None:
+            start, saved = standby
+            saved = dataclasses.replace(saved, planned_over=planned.start.devices, plan_file=plan_file)
+            self.standbys[deployment] = start, saved
+
     def promote(self, deployment: DeploymentId) -> None:
         """A standby serves from now on."""
         if (standby := self.standbys.pop(deployment, None)) is not None:
@@ -326,9 +333,8 @@ class Deployer:
         names = [deployment.devices[index] for index in deployment.participants]
         resident = {name: reply.resident_bytes for name, reply in zip(names, replies, strict=True)}
         rooms = zip(deployment.participants, (reply.max_requests for reply in replies), strict=True)
-        # Of devices that take turns each needs room for its part of the requests only.
-        most = min((int(room / deployment.turns.get(index, 1.0)) for index, room in rooms if room), default=0)
-        return dataclasses.replace(deployment, resident_bytes=resident, max_requests=most)
+        room = {index: requests for index, requests in rooms if requests}
+        return dataclasses.replace(deployment, resident_bytes=resident, room=room)
 
     def _deploy_request(
         self, deployment: Deployment, program: DeviceProgram, in_background: bool

@@ -32,6 +32,9 @@ class DeploymentRecord:
     """Whether it is one of an earlier run of the master, which its workers have built already."""
     paused: bool = False
     """Whether requests wait because a run on it was disturbed a moment ago."""
+    outdated: bool = False
+    """Whether it is of a time when devices or links were faster or slower: it is better than nothing until it is made
+    anew."""
     had: tuple[DeviceName, ...] = ()
     """Participants that it goes on without."""
 

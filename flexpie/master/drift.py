@@ -38,6 +38,8 @@ COMPUTE_FACTOR = 2.0
 quota, has some of it left, and slower where messages come in meanwhile."""
 
 
+FEW_BYTES = 8
+"""Messages of so many times fewer bytes than others say nothing of a port's bandwidth."""
 MOST_LINKS = 0.5
 """Where more than this part of an end's links has drifted, it is the end's port."""
 
@@ -106,6 +108,7 @@ class DriftMonitor:
         slowdowns = self._slowdowns(predicted or {})
         drifted = [pair for pair, series in self._links.items() if series.drifted and self._believed(pair)]
         by_port: dict[DeviceName, dict[Pair, float]] = {}
+        """What a byte takes more."""
         for pair in drifted:
             port = self._port(pair, drifted)
             nbytes = self._transits[pair].nbytes[port]
@@ -115,8 +118,11 @@ class DriftMonitor:
         links: dict[Pair, float] = {}
         for port, extra in by_port.items():
             if len(extra) > 1 and _share(port, extra, self._links) > MOST_LINKS:
-                # Messages queue at a port: only the last one of an exchange waits for all bytes.
-                ports[port] = max(extra.values(), key=abs)
+                # Messages queue at a port: only the last one of an exchange waits for all bytes. Of few bytes it is
+                # not them that are waited for.
+                nbytes_of = {pair: self._transits[pair].nbytes[port] for pair in extra}
+                most = max(nbytes_of.values())
+                ports[port] = max((extra[pair] for pair in extra if nbytes_of[pair] * FEW_BYTES >= most), key=abs)
             else:
                 links |= extra
         return Drift(slowdowns, links, ports)

@@ -422,6 +422,7 @@ class Master:
                 _log.info("turns go on without device=%s deployment=%s", device, deployment)
                 left = self._deployments[deployment] = self._deployments[deployment].without(device)
                 self.data.replace(left, device if lost else "")
+                self._set_places(left.model)
             case Undeploy(deployment, devices):
                 self._deployments.pop(deployment, None)
                 self._remove(deployment, devices)

@@ -25,7 +25,7 @@ def wants_deployment(profile: ProfileRecord, members: Membership, links: LinkHea
     if failure and (failure.code in PERMANENT or profile.failed_on == _situation(members, links)):
         return False
     serving, (devices, missing) = profile.serving, _situation(members, links)
-    if serving is None or profile.replan:
+    if serving is None or profile.replan or serving.outdated:
         return True
     return not devices <= set(serving.devices) or not serving.missing <= missing
 

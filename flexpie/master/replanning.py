@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flexpie.core.cluster import Cluster
 from flexpie.core.errors import FlexPieError
 from flexpie.core.plan import Objective
+from flexpie.core.turns import turns
 from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
 from flexpie.master.drift_watch import Expectation
@@ -44,6 +45,8 @@ class _Comparison:
     best: PlanningResult
     standby: Planned | None
     """The best of those that are ready."""
+    standby_file: str = ""
+    """The text of its plan."""
 
 
 class Replanner:
@@ -170,8 +173,13 @@ class Replanner:
             self._tell(PlanOutdated(deployment))
             return
         identity = standby.start.deployment
-        self._deployer.planned[identity] = standby
+        if identity not in self._deployer.standbys:  # it has just ended
+            self._tell(PlanOutdated(deployment))
+            return
         suffices = _gain(aim, standby.result, standby.result, found.best) < self._least_gain
+        self._deployer.planned[identity] = standby
+        if suffices:
+            self._deployer.planned_over(identity, standby, found.standby_file)
         self._tell(PlanOutdated(deployment, identity, suffices))
 
     def _is_news(self, deployment: DeploymentId) -> bool:
@@ -195,9 +203,12 @@ class Replanner:
         usable = []
         for item in standbys:
             with contextlib.suppress(FlexPieError):  # it is no choice then
+                # Devices that it does without are there too: it may be compared with plans that use them later on.
+                item = dataclasses.replace(item, start=dataclasses.replace(item.start, devices=start.devices))
                 usable.append(self._predicted_anew(item, estimate, model))
         standby = min(filter(None, usable), key=lambda item: _seconds(item.result, entry.objective), default=None)
-        return _Comparison(present.result, best, standby)
+        text = "" if standby is None else pipeline.write_plan(model, standby.cluster, standby.result.plan)
+        return _Comparison(present.result, best, standby, text)
 
     def _predicted_anew(self, planned: Planned, estimate: Cluster, model: Any) -> Planned | None:
         """The same plan for the cluster as it is now; None if it needs what cannot be used."""
@@ -215,7 +226,8 @@ def expectation_of(planned: Planned) -> Expectation:
     seconds = {
         plan.devices[index]: sum(cost.compute_seconds[index] for cost in plan.costs) for index in plan.participants
     }
-    divided = len(plan.participants) > 1 and result.objective is Objective.LATENCY and result.single_device_fits
+    for_latency = start.entry.objective == Objective.LATENCY.value and not turns(plan.segments)
+    divided = for_latency and len(plan.participants) > 1 and result.single_device_fits
     speeds = tuple((device.name, device.rates) for device in cluster.devices)
     return Expectation(
         seconds,

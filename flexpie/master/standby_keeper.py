@@ -121,7 +121,7 @@ class StandbyKeeper:
 
     def _begin(self, profile: ProfileRecord, lost: DeviceName, *, pushed_only: bool) -> None:
         host = self._host
-        if (stale := profile.standbys.replace(lost)) is not None:
+        if (stale := profile.standbys.ready.pop(lost, None)) is not None:
             host.retire(stale)
         devices = tuple(name for name in host.members.connected if name != lost)
         missing = frozenset(link for link in host.links.missing if set(link) <= set(devices))

@@ -17,9 +17,6 @@ class Standbys:
     """By the device whose loss they are for."""
     settled: set[DeviceName] = field(default_factory=set)
     """Devices for whose loss nothing more can be prepared now: there is no room, or no plan."""
-    outdated: set[DeviceName] = field(default_factory=set)
-    """Devices whose standby is for a cluster that was faster or slower: it is better than none, until it is made
-    anew."""
 
     def next_to_prepare(self, serving: DeploymentRecord | None, connected: tuple[DeviceName, ...]) -> DeviceName | None:
         """The device whose loss is to be prepared for next: one that is needed, and without which others are left."""
@@ -28,26 +25,23 @@ class Standbys:
         if serving.plan.takes_turns:
             return None  # it goes on without a device
         for device in serving.plan.participants:
-            known = None if device in self.outdated else self.ready.get(device)
-            if device in self.settled or (known and set(known.devices) == set(connected) - {device}):
+            known = self.ready.get(device)
+            current = known and not known.outdated and set(known.devices) == set(connected) - {device}
+            if current or device in self.settled:
                 continue
             return device
         return None
 
     def outdate(self) -> None:
         """Devices and links are not as they were."""
-        self.outdated = set(self.ready)
+        for standby in self.ready.values():
+            standby.outdated = True
         self.settled.clear()
-
-    def replace(self, device: DeviceName) -> DeploymentRecord | None:
-        """The one for a device's loss, to be made anew; None where there is none."""
-        self.outdated.discard(device)
-        return self.ready.pop(device, None)
 
     def take_one(self, standby: DeploymentId) -> DeploymentRecord | None:
         """One of them, to be served from now on; None where it is not there."""
         device = next((device for device, record in self.ready.items() if record.id == standby), None)
-        return None if device is None else self.replace(device)
+        return None if device is None else self.ready.pop(device)
 
     def take(self) -> DeploymentRecord | None:
         """The one that is predicted to be fastest, to be served from now on."""
@@ -56,13 +50,13 @@ class Standbys:
             plan = self.ready[device].plan
             return plan.predicted_seconds if plan else 0.0
 
-        return self.replace(min(self.ready, key=seconds)) if self.ready else None
+        return self.ready.pop(min(self.ready, key=seconds)) if self.ready else None
 
     def drop(self, of: Callable[[DeploymentRecord], bool] = lambda _: True) -> list[DeploymentRecord]:
         """Forget some, or all; returns them."""
         dropped = {device: record for device, record in self.ready.items() if of(record)}
         for device in dropped:
-            self.replace(device)
+            del self.ready[device]
         return list(dropped.values())
 
 

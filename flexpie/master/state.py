@@ -191,7 +191,7 @@ class MasterState:
         """End what needs a device; its requests are run again, or without a failure may finish."""
         serving = [profile.serving for profile in self.profiles() if profile.serving]
         for deployment in (*serving, *self.retiring.values()):
-            if deployment.go_on_without(device):
+            if deployment.go_on_without(device) or (failure and device in deployment.had):  # it was leaving till now
                 self._out.append(EndTurns(deployment.id, device, lost=failure is not None))
         self._end_deployments(lambda deployment: deployment.needs(device), failure)
         self._membership_changed()
@@ -360,6 +360,8 @@ class MasterState:
         profile = self.server_of(event.deployment)
         if profile is None or profile.building:
             return
+        if isinstance(event, ReplanWanted) and event.only and event.only not in self.members.connected:
+            return  # it was lost meanwhile
         profile.failure, profile.failed_on = None, None
         if isinstance(event, ReplanWanted):
             profile.replan = event
@@ -378,7 +380,7 @@ class MasterState:
         """Have a standby serve instead of what serves, if it is there."""
         record, before = profile.standbys.take_one(standby), profile.serving
         if record is not None:
-            profile.serving = record
+            profile.serving, record.outdated = record, False  # it was predicted for what the cluster is now
             self._out.append(PromoteStandby(record.id))
             if before:
                 self.retire(before)

@@ -72,14 +72,17 @@ class Occupations:
     def of_plan(self, graph: LayerGraph, plan: Plan) -> Occupation:
         """How busy a plan (with its predicted costs) keeps the cluster; where devices take turns, in the mean."""
         if parts := turns(plan.segments):
-            each = [(part, self.of_plan(graph, _turn_of(plan, device))) for device, part in parts.items()]
-            kinds = zip(*((part * busy for busy in occupation.by_kind) for part, occupation in each), strict=True)
-            return Occupation(*(np.sum(kind, axis=0) for kind in kinds))
+            each = [part * self.of_turn(graph, plan, device) for device, part in parts.items()]
+            return Occupation(*np.sum(each, axis=0))
         exchanges = walked(graph, len(plan.devices), plan.segments).exchanges
         busy = self.of_exchange(np.stack(exchanges)).sum(axis=0)
         for cost in plan.costs:
             busy[0, :-1] += cost.compute_seconds
         return Occupation(*busy)
+
+    def of_turn(self, graph: LayerGraph, plan: Plan, device: int) -> Array:
+        """How busy a request keeps the cluster that is a device's turn; shape [3, n + 1], as of `of_exchange`."""
+        return np.stack(self.of_plan(graph, _turn_of(plan, device)).by_kind)
 
 
 def _turn_of(plan: Plan, device: int) -> Plan:

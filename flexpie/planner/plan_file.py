@@ -25,6 +25,9 @@ from flexpie.core.scheme import Scheme, SchemeKind
 FORMAT = "flexpie-plan"
 VERSIONS = (1, 2)
 """That are read. One of version 1 has no `boundary`, and is what it was; what is written has the last one."""
+LARGEST_SHARE = 1e9
+MOST_UNEQUAL = 1e6
+"""Times as large as another one a share may be: beyond that it is a mistake."""
 MOST_MISTAKES = 8
 """That are told at once."""
 
@@ -51,7 +54,7 @@ class _Cluster(_Table):
 class _Segment(_Table):
     layers: Annotated[list[str], Field(min_length=1)]
     scheme: str
-    shares: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    shares: dict[str, Annotated[float, Field(ge=0, le=LARGEST_SHARE, allow_inf_nan=False)]]
 
 
 class _PlanFile(_Table):
@@ -254,6 +257,9 @@ def _wrong_divisions(segments: Sequence[_Segment], devices: Sequence[str]) -> It
         taking_part = _taking_part(segment.shares)
         if segment.scheme == SchemeKind.DATA_PARALLEL.value and len(segments) > 1:
             yield f"{where}.scheme: DataParallel is for a plan of one segment, found {len(segments)}"
+        shares = [segment.shares[name] for name in taking_part]
+        if shares and not max(shares) <= MOST_UNEQUAL * min(shares):
+            yield f"{where}.shares: expected shares that differ by a factor of {MOST_UNEQUAL:g} at most"
         if not taking_part:
             yield f"{where}.shares: expected a share above 0 for some device"
         elif segment.scheme == SchemeKind.SINGLE.value and len(taking_part) > 1:

@@ -149,6 +149,21 @@ def test_a_slow_port_is_found_in_its_links_to_all_and_to_the_master_that_it_send
     assert not drift.extra_seconds_per_byte
 
 
+def test_small_messages_that_take_longer_do_not_tell_how_fast_a_port_is() -> None:
+    """Something else holds up every message by the same."""
+    monitor = DriftMonitor()
+    for late in (0.0, 8e-3):
+        for _ in range(BASELINE_SAMPLES):
+            pairs = {("a", "b"): 1_000_000, ("a", "c"): 2_000}
+            messages = [
+                Message(*ends, nbytes, nbytes, 2 * nbytes * PORT + late)
+                for way, nbytes in pairs.items()
+                for ends in (way, way[::-1])
+            ]
+            monitor.observe(Sample({}, tuple(messages)))
+    assert monitor.drift().ports["a"] == pytest.approx(8e-3 / 1_000_000, rel=0.01)
+
+
 def test_what_the_last_message_at_a_port_takes_tells_how_fast_it_is() -> None:
     """The others of an exchange wait for a part of the bytes only."""
     monitor = DriftMonitor()

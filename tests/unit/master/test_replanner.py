@@ -14,7 +14,7 @@ from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster, Device, Link
 from flexpie.core.errors import ErrorCode, FlexPieError
 from flexpie.core.plan import Objective, Plan, Segment, SegmentCost
-from flexpie.core.scheme import single
+from flexpie.core.scheme import DATA_PARALLEL, single
 from flexpie.master.cluster_file import ModelEntry
 from flexpie.master.deploying import Deployer
 from flexpie.master.drift import Drift
@@ -53,6 +53,9 @@ class Pipeline:
         assert [device.name for device in cluster.devices] == ["a", "b"]
         return PLAN
 
+    def write_plan(self, model: Any, cluster: Cluster, plan: Plan) -> str:
+        return " ".join(plan.devices)
+
     def plan_model(self, model: Any, cluster: Cluster, scheme: str, objective: str, boundary: Boundary) -> Any:
         self.clusters.append(cluster)
         return SimpleNamespace(latency_seconds=self.best, objective=Objective.LATENCY)
@@ -63,6 +66,9 @@ class Deployers(SimpleNamespace):
 
     async def read(self, entry: ModelEntry) -> Any:
         return (object(),)
+
+    def planned_over(self, deployment: str, planned: Planned, plan_file: str) -> None:
+        self.standbys[deployment] = planned.start.devices, plan_file
 
 
 def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[list[Event], Cluster]:
@@ -83,7 +89,7 @@ def _run(pipeline: Pipeline, scenario: Callable[[Replanner], None]) -> tuple[lis
             standbys={},
         )
         if pipeline.standby:
-            standby = StartDeployment("d-2", CAT, ("a", "b"), standby=True)
+            standby = StartDeployment("d-2", CAT, ("b",), standby=True)
             deployer.planned["d-2"] = Planned(standby, cast(Any, SimpleNamespace(plan=ALONE)), CLUSTER)
             deployer.standbys["d-2"] = standby, None
         replanner = Replanner(
@@ -133,9 +139,31 @@ def test_what_requests_take_tells_what_a_plan_would_gain(now: float, factor: flo
         (2.0, PlanOutdated("d-1")),
     ],
 )
-def test_a_standby_that_is_better_serves_until_the_best_plan_is_ready(standby: float, told: Event) -> None:
-    pipeline = Pipeline(now=1.0, best=0.5, standby=standby)
-    assert _run(pipeline, lambda replanner: replanner.drifted("d-1", SLOW_B, None))[0] == [told]
+def test_a_standby_that_is_better_serves_until_the_best_plan_is_ready(standby: float, told: PlanOutdated) -> None:
+    pipeline, deployers = Pipeline(now=1.0, best=0.5, standby=standby), []
+
+    def scenario(replanner: Replanner) -> None:
+        deployers.append(cast(Any, replanner)._deployer)
+        replanner.drifted("d-1", SLOW_B, None)
+
+    assert _run(pipeline, scenario)[0] == [told]
+    if told.standby:  # other devices are there too, and may be of use later on
+        assert deployers[0].planned["d-2"].start.devices == ("a", "b")
+    if told.standby_suffices:
+        assert deployers[0].standbys["d-2"] == (("a", "b"), "a b"), "a restarted master knows it too"
+
+
+def test_devices_that_take_turns_are_not_given_up_for_one() -> None:
+    turns = Plan("cat", ("a", "b"), (Segment(0, 2, DATA_PARALLEL, (1.0, 1.0)),))
+    result = cast(Any, Pipeline(1.0, 1.0).predict_plan(None, CLUSTER, turns))
+    planned = Planned(StartDeployment("d-1", CAT, ("a", "b")), result, CLUSTER)
+    assert expectation_of(planned).alone_seconds is None
+
+
+def test_plans_for_many_requests_are_not_given_up_for_one_device() -> None:
+    entry = replace(CAT, objective="throughput")
+    result = cast(Any, Pipeline(1.0, 1.0).predict_plan(None, CLUSTER, PLAN))
+    assert expectation_of(Planned(StartDeployment("d-1", entry, ("a", "b")), result, CLUSTER)).alone_seconds is None
 
 
 def test_drift_is_what_differs_from_the_cluster_that_was_planned_for() -> None:

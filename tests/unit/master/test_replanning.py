@@ -30,6 +30,12 @@ def test_one_device_instead_of_several_stays_until_the_devices_change() -> None:
     assert story.tell(DeviceLost("b", "gone")) == [Undeploy("2", ())]
 
 
+def test_one_device_that_is_lost_is_not_planned_for() -> None:
+    story = serving("a", "b", on=("a",))
+    story.tell(DeviceLost("b", "gone"))
+    assert story.tell(ReplanWanted("1", "b")) == []
+
+
 def test_a_better_plan_that_cannot_be_built_changes_nothing() -> None:
     story = serving("a", "b")
     story.tell(ReplanWanted("1"))

@@ -159,6 +159,15 @@ def test_a_standby_that_has_gone_meanwhile_is_not_waited_for() -> None:
     assert story.tell(PlanOutdated("3", "2")) == [AbandonDeployment("6"), StartDeployment("7", CAT, ("a", "c"))]
 
 
+def test_a_standby_of_another_time_serves_until_a_plan_for_now_is_ready() -> None:
+    story = _prepared()
+    story.tell(PlanOutdated("1"))
+    told = story.tell(DeviceLost("c", "gone"))
+    assert PromoteStandby("4") in told
+    assert told[-1] == StartDeployment("6", CAT, ("a", "b"))
+    assert story.tell(*ready("6", "a", "b")) == [Undeploy("4", ("a", "b"))]
+
+
 def test_a_standby_on_its_way_is_begun_again_when_the_cluster_is_another() -> None:
     story = Story("a", "b", "c", standby=True)
     story.tell(ModelRequested(CAT, kept=True), *map(DeviceConnected, "abc"), *ready("1", "a", "b", "c"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flexpie.core.program import MASTER, DeviceProgram, Feed, Receive, Send
 from flexpie.core.strategy import DATA_PARALLEL
 from flexpie.master.deployment import Deployment
@@ -35,6 +37,14 @@ def test_the_device_whose_turn_it_is_gets_the_whole_request() -> None:
     assert first.turn({}) is first
 
 
+def test_there_is_room_for_what_each_device_has_room_for() -> None:
+    turns = replace(_deployment(), room={0: 2, 2: 3})
+    assert turns.max_requests == 4, "the fourth one of device 2 would be next"
+    assert turns.without("c").max_requests == 2
+    assert replace(turns, turns={}).max_requests == 2, "together each has every request"
+    assert _deployment().max_requests == 0, "nobody knows"
+
+
 def test_the_others_answer_the_part_of_a_device_that_is_gone() -> None:
     left = _deployment().without("c")
     assert (left.participants, left.turns) == ((0,), {0: 1.0})
@@ -62,8 +72,10 @@ def test_requests_go_on_without_a_lost_device() -> None:
     assert story.tell(RequestArrived(2, "cat")) == [StartRequest(2, "1")]
 
 
-def test_a_device_that_leaves_finishes_its_requests() -> None:
-    assert _serving().tell(DeviceLeft("b"))[0] == EndTurns("1", "b", lost=False)
+def test_a_device_that_leaves_finishes_its_requests_unless_it_is_lost() -> None:
+    story = _serving()
+    assert story.tell(DeviceLeft("b"))[0] == EndTurns("1", "b", lost=False)
+    assert EndTurns("1", "b", lost=True) in story.tell(DeviceLost("b", "gone"))
 
 
 def test_a_device_that_returns_is_planned_in_and_freed_of_what_it_had() -> None:

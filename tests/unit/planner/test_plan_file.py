@@ -186,6 +186,11 @@ def test_devices_that_take_turns_have_the_whole_model() -> None:
     assert "DataParallel is for a plan of one segment, found 3" in refusal(mixed).message
 
 
+@pytest.mark.parametrize("shares", [{"pi-0": 1e308, "pi-1": 1e308}, {"pi-0": 1e-300, "pi-1": 1.0}])
+def test_shares_that_no_division_keeps_to_are_refused(shares: dict[str, float]) -> None:
+    assert "segments" in refusal(edited(lambda content: content["segments"][0].update(shares=shares))).message
+
+
 def test_of_many_mistakes_some_are_shown() -> None:
     long = conv_chain(20)
     text = edited(lambda content: content.update(segments=[]))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from flexpie.core.cluster import MASTER_NAME, Link
+from flexpie.core.plan import Segment
 from flexpie.core.scheme import DATA_PARALLEL
 from flexpie.core.strategy import DATA_PARALLEL as NAME
 from flexpie.core.strategy import PIPELINE
 from flexpie.core.turns import turns
 from flexpie.planner.baselines import baseline_plan
-from flexpie.planner.evaluation import plans_alone
+from flexpie.planner.comparison import totals_of
+from flexpie.planner.evaluation import evaluate, plans_alone
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.occupation import Occupations
 from flexpie.planner.physics import PhysicsCostModel
@@ -44,7 +49,7 @@ def test_faster_devices_answer_more_and_a_lone_request_goes_to_the_fastest() -> 
     )
 
 
-@pytest.mark.parametrize("speeds", [(0.2, 0.2, 0.2), (0.2, 0.1, 0.05)])
+@pytest.mark.parametrize("speeds", [(0.2, 0.2, 0.2), (0.2, 0.1, 0.05), (0.05, 0.1, 0.2)])
 def test_what_is_promised_is_what_a_simulation_of_many_requests_shows(speeds: tuple[float, ...]) -> None:
     cluster = cluster_of(*speeds)
     model = PhysicsCostModel(cluster)
@@ -65,6 +70,31 @@ def test_a_device_without_the_memory_takes_no_turn() -> None:
     assert plan.participants == (0, 2)
     small = cluster_of(0.2, 0.2, memory=(1, 1))
     assert data_parallel_plan(DEEP, small, PhysicsCostModel(small)).participants == (0, 1), "for others to refuse"
+
+
+def test_parts_regard_the_port_of_the_master_that_all_share() -> None:
+    """Requests to devices behind slow links keep it busy for longer."""
+    cluster = cluster_of(*[1.0] * 4, bandwidth=30e6)
+    fast = Link(125e6, 1e-4)
+    cluster = replace(cluster, links={("pi-0", MASTER_NAME): fast, (MASTER_NAME, "pi-0"): fast})
+    graph, model = conv_chain(2, size=56, channels=16), PhysicsCostModel(cluster)
+    occupations = Occupations(cluster, model)
+
+    def rate(*shares: float) -> float:
+        segment = Segment(0, len(graph.layers), DATA_PARALLEL, shares)
+        return occupations.of_plan(graph, evaluate(graph, cluster, (segment,), model)).requests_per_second
+
+    found = data_parallel_plan(graph, cluster, model).segments[0].shares
+    assert rate(*found) > 1.2 * rate(1.0, 1.0, 1.0, 1.0)
+    for part in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5):
+        assert rate(*found) >= rate(1.0, part, part, part) * (1 - 1e-6)
+
+
+def test_what_is_told_of_turns_is_what_one_request_costs() -> None:
+    cluster = cluster_of(0.1, 0.2)
+    model = PhysicsCostModel(cluster)
+    plan, alone = data_parallel_plan(DEEP, cluster, model), plans_alone(DEEP, cluster, model)[1]
+    assert totals_of(DEEP, plan) == totals_of(DEEP, alone)
 
 
 def test_throughput_is_best_in_turns_where_the_model_fits_every_device() -> None:
