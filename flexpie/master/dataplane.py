@@ -166,8 +166,8 @@ class DataPlane:
         if not deployment.turns:
             return deployment
         # Also those of other profiles, and models: what a device does for one it cannot do for another.
-        alone = [run.deployment for run in self._runs.values() if len(run.deployment.participants) == 1]
-        running = Counter(one.devices[one.participants[0]] for one in alone)
+        names = (run.deployment.names for run in self._runs.values())
+        running = Counter(found[0] for found in names if len(found) == 1)
         return deployment.turn({device: running[deployment.devices[device]] for device in deployment.turns})
 
     def _begin(self, deployment: Deployment, request: Request) -> int:
@@ -199,8 +199,7 @@ class DataPlane:
             if request.deployment is not None and request.deployment.id == deployment.id:
                 request.deployment = deployment
         for run in self._runs.values():
-            (first, *_) = run.deployment.participants
-            if run.deployment.id == deployment.id and run.deployment.devices[first] == lost:
+            if run.deployment.id == deployment.id and run.deployment.names == (lost,):
                 run.request.interrupt(RunInterruptedError())
 
     def hold(self, request: RequestId) -> None:
@@ -238,9 +237,9 @@ class DataPlane:
         """Tell every worker that may know a run to forget it."""
         reason = request.end_reason
         message = encode_frame(deployment.id, request.run, 0, Cancel(reason))
-        for index in deployment.participants:
+        for name in deployment.names:
             try:
-                self._links[deployment.devices[index]].send(message)
+                self._links[name].send(message)
             except FlexPieError:
                 continue  # a worker that is gone has forgotten everything
         where = f"model={request.model} deployment={deployment.id} request={request.number}"

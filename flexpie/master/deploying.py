@@ -297,7 +297,7 @@ class Deployer:
     async def _push(self, deployment: Deployment, compiled: Compiled) -> int:
         """Bring to each participant what it lacks, to all of them at once; returns the bytes pushed."""
         self.report(StageReached(deployment.id, "push", 0, 0, "bytes"))
-        links = [self.links[deployment.devices[index]] for index in deployment.participants]
+        links = [self.links[name] for name in deployment.names]
         needed = [_blobs_of(_program(compiled, index), compiled) for index in deployment.participants]
         missing = await together(link.missing(blobs) for link, blobs in zip(links, needed, strict=True))
         total = sum(blob.ref.nbytes for blobs in missing for blob in blobs)
@@ -330,8 +330,7 @@ class Deployer:
             return reply
 
         replies = await together(build(index) for index in deployment.participants)
-        names = [deployment.devices[index] for index in deployment.participants]
-        resident = {name: reply.resident_bytes for name, reply in zip(names, replies, strict=True)}
+        resident = {name: reply.resident_bytes for name, reply in zip(deployment.names, replies, strict=True)}
         rooms = zip(deployment.participants, (reply.max_requests for reply in replies), strict=True)
         room = {index: requests for index, requests in rooms if requests}
         return dataclasses.replace(deployment, resident_bytes=resident, room=room)

@@ -42,6 +42,11 @@ class Deployment:
     """Where each request is answered by one participant (`flexpie.core.turns`): what part of them each answers."""
 
     @property
+    def names(self) -> tuple[DeviceName, ...]:
+        """Of the participants, in their order."""
+        return tuple(self.devices[index] for index in self.participants)
+
+    @property
     def max_requests(self) -> int:
         """That the participants have room for at once; 0 is not known."""
         room = {device: requests for device, requests in self.room.items() if device in self.participants}

@@ -143,8 +143,7 @@ class DriftWatch:
     def begin(self, deployment: Deployment, run: int) -> None:
         """A sampled run begins."""
         self._watched.setdefault(deployment.id, _Watched())
-        needed = {deployment.devices[index] for index in deployment.participants}
-        self._book.begin(deployment.id, run, deployment.devices, needed)
+        self._book.begin(deployment.id, run, deployment.devices, set(deployment.names))
 
     def finished(self, part: peer_pb2.RequestSample, seconds: float, *, alone: bool) -> None:
         """A sampled run was answered after so many seconds; `alone` if no other request was in flight meanwhile."""

@@ -62,9 +62,8 @@ def summarize(
                 layers, str(segment.scheme), segment.shares, compute, cost.exchange_seconds, cost.exchange_bytes
             )
         )
-    participants = tuple(deployment.devices[index] for index in deployment.participants)
     return PlanSummary(
-        participants,
+        deployment.names,
         tuple(segments),
         result.latency_seconds,
         result.single_device_seconds,
