@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flexpie.compiler.drawing import single_draws
 from flexpie.compiler.program_builder import ProgramBuilder
@@ -17,7 +17,7 @@ from flexpie.core.plan import Plan, Segment
 from flexpie.core.program import MASTER, DeviceProgram
 from flexpie.core.region import Region
 from flexpie.core.tensor import ElementType, TensorSpec
-from flexpie.core.turns import turn, turns
+from flexpie.core.turns import plan_of_turn, turns
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def lower(graph: LayerGraph, plan: Plan) -> Lowered:
 
 def _lowered_turns(graph: LayerGraph, plan: Plan, devices: Sequence[int]) -> Lowered:
     """The programs of devices that each answer requests alone."""
-    each = {device: lower(graph, replace(plan, segments=turn(plan.segments, device))) for device in devices}
+    each = {device: lower(graph, plan_of_turn(plan, device)) for device in devices}
     return Lowered(
         master=each[devices[0]].master,
         programs=tuple(each[d].programs[d] if d in each else None for d in range(len(plan.devices))),

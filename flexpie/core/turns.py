@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from flexpie.core.plan import Segment
+from flexpie.core.plan import Plan, Segment
 from flexpie.core.scheme import DATA_PARALLEL, single
 
 
@@ -23,9 +24,18 @@ def turns(segments: Sequence[Segment]) -> dict[int, float]:
 
 
 def turn(segments: Sequence[Segment], device: int) -> tuple[Segment, ...]:
-    """What is done for a request that is a device's turn: its plan is that of the device alone."""
+    """The segments of a request that is a device's turn: those of the device alone."""
     shares = tuple(float(index == device) for index in range(len(segments[0].shares)))
     return tuple(Segment(segment.first, segment.stop, single(device), shares) for segment in segments)
+
+
+def plan_of_turn(plan: Plan, device: int) -> Plan:
+    """What is done for a request that is a device's turn, with what that is predicted to cost the device."""
+    costs = [
+        replace(cost, compute_seconds=tuple(s if d == device else 0.0 for d, s in enumerate(cost.compute_seconds)))
+        for cost in plan.costs
+    ]
+    return replace(plan, segments=turn(plan.segments, device), costs=tuple(costs))
 
 
 def most_at_once(parts: Mapping[int, float], room: Mapping[int, int], most: int) -> int:

@@ -19,6 +19,7 @@ import statistics
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from flexpie.master.events import DeviceName
 from flexpie.master.transit import Message, Pair, Transit, transits
@@ -42,6 +43,9 @@ FEW_BYTES = 8
 """Messages of so many times fewer bytes than others say nothing of a port's bandwidth."""
 MOST_LINKS = 0.5
 """Where more than this part of an end's links has drifted, it is the end's port."""
+
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,7 @@ class Drift:
         )
         if any(here > LEAST_FACTOR * max(there, 1 / there) for here, there in slowdowns):
             return True
-        extra, there = self.extra_seconds_per_byte, other.extra_seconds_per_byte
-        if any(abs(extra[pair]) > LEAST_FACTOR * abs(there.get(pair, 0.0)) for pair in extra):
-            return True
-        return any(abs(self.ports[end]) > LEAST_FACTOR * abs(other.ports.get(end, 0.0)) for end in self.ports)
+        return _is_more(self.extra_seconds_per_byte, other.extra_seconds_per_byte) or _is_more(self.ports, other.ports)
 
 
 class DriftMonitor:
@@ -215,6 +216,10 @@ class _Series:
             return False
         low, high = sorted((max(before, 1e-6), max(now, 1e-6)))
         return high / low >= self._factor
+
+
+def _is_more(here: Mapping[_Key, float], there: Mapping[_Key, float]) -> bool:
+    return any(abs(extra) > LEAST_FACTOR * abs(there.get(key, 0.0)) for key, extra in here.items())
 
 
 def _share(end: DeviceName, drifted: Collection[Pair], links: Iterable[Pair]) -> float:

@@ -169,11 +169,11 @@ class Replanner:
         _log.warning("planned anew model=%s deployment=%s: %s; gain %.0f %%",
                      name, deployment, described, gain * 100)  # fmt: skip
         standby = found.standby
-        if standby is None or _gain(aim, planned.result, found.present, standby.result, factor) < self._least_gain:
-            self._tell(PlanOutdated(deployment))
-            return
-        identity = standby.start.deployment
-        if identity not in self._deployer.standbys:  # it has just ended
+        if (
+            standby is None
+            or (identity := standby.start.deployment) not in self._deployer.standbys  # it has just ended
+            or _gain(aim, planned.result, found.present, standby.result, factor) < self._least_gain
+        ):
             self._tell(PlanOutdated(deployment))
             return
         suffices = _gain(aim, standby.result, standby.result, found.best) < self._least_gain

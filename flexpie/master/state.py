@@ -207,9 +207,7 @@ class MasterState:
                 if failure:
                     self._run_again(profile.serving, profile.serving.requests, failure)
                 self.retire(profile.serving)
-                profile.serving = profile.standbys.take()
-                if profile.serving:
-                    self._out.append(PromoteStandby(profile.serving.id))
+                self._serve_standby(profile, profile.standbys.take())
             if profile.building and broken(profile.building):
                 profile.interrupted = _is_down(profile)
                 self._abandon(profile)
@@ -366,7 +364,11 @@ class MasterState:
         if isinstance(event, ReplanWanted):
             profile.replan = event
         else:
-            promoted = self._promote(profile, event.standby)
+            before, promoted = profile.serving, profile.standbys.take_one(event.standby)
+            if promoted and before:
+                promoted.outdated = False  # it was predicted for what the cluster is now
+                self._serve_standby(profile, promoted)
+                self.retire(before)
             if promoted and event.standby_suffices:
                 promoted.devices = self.members.connected  # the others would bring nothing
             else:
@@ -376,15 +378,11 @@ class MasterState:
                 other.standbys.outdate()
         self._reconsider()
 
-    def _promote(self, profile: ProfileRecord, standby: DeploymentId) -> DeploymentRecord | None:
-        """Have a standby serve instead of what serves, if it is there."""
-        record, before = profile.standbys.take_one(standby), profile.serving
-        if record is not None:
-            profile.serving, record.outdated = record, False  # it was predicted for what the cluster is now
-            self._out.append(PromoteStandby(record.id))
-            if before:
-                self.retire(before)
-        return record
+    def _serve_standby(self, profile: ProfileRecord, standby: DeploymentRecord | None) -> None:
+        """Have a standby serve from now on, if there is one."""
+        profile.serving = standby
+        if standby:
+            self._out.append(PromoteStandby(standby.id))
 
     def _builder_of(self, deployment: DeploymentId) -> ProfileRecord | None:
         for profile in self.profiles():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -38,13 +39,12 @@ def share_choices(cluster: Cluster, without: frozenset[int] = frozenset()) -> tu
     if (slowness := _port_slowness(cluster)) and len({slowness[index] for index in fastest}) > 1:
         rankings.append(sorted(fastest, key=lambda index: slowness[index]))
     found: dict[Shares, None] = {}
-    for count in _counts(len(fastest)):
-        for ranked in rankings:
-            chosen = set(ranked[:count])
-            for weights in (speeds, [1.0] * len(speeds)) if count == len(ranked) else (speeds,):
-                kept = [weight if index in chosen else 0.0 for index, weight in enumerate(weights)]
-                top = max(kept)
-                found[tuple(weight / top for weight in kept)] = None
+    for count, ranked in itertools.product(_counts(len(fastest)), rankings):
+        chosen = set(ranked[:count])
+        for weights in (speeds, [1.0] * len(speeds)) if count == len(ranked) else (speeds,):
+            kept = [weight if index in chosen else 0.0 for index, weight in enumerate(weights)]
+            top = max(kept)
+            found[tuple(weight / top for weight in kept)] = None
     return tuple(found)
 
 

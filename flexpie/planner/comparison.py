@@ -11,7 +11,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
 from flexpie.core.strategy import AUTO, BASELINES, SINGLE_DEVICE
-from flexpie.core.turns import next_turn, turn, turns
+from flexpie.core.turns import next_turn, plan_of_turn, turns
 from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import exceeding
 from flexpie.planner.cost import CostModel
@@ -92,15 +92,11 @@ def compare(
 
 def totals_of(graph: LayerGraph, plan: Plan) -> Totals:
     """Add up a plan's predicted costs. Where devices take turns, of the one that answers a lone request."""
-    segments = plan.segments
-    lone = next_turn(parts, {}) if (parts := turns(segments)) else None
-    if lone is not None:
-        segments = turn(segments, lone)
-    exchanges = walked(graph, len(plan.devices), segments).exchanges
+    if parts := turns(plan.segments):
+        plan = plan_of_turn(plan, next_turn(parts, {}))
+    exchanges = walked(graph, len(plan.devices), plan.segments).exchanges
     return Totals(
-        compute_seconds=sum(
-            max(cost.compute_seconds) if lone is None else cost.compute_seconds[lone] for cost in plan.costs
-        ),
+        compute_seconds=sum(max(cost.compute_seconds) for cost in plan.costs),
         exchange_seconds=sum(cost.exchange_seconds for cost in plan.costs) + plan.gather_seconds,
         messages=sum(int(np.count_nonzero(nbytes)) for nbytes in exchanges),
         nbytes=sum(int(nbytes.sum()) for nbytes in exchanges),

@@ -27,7 +27,7 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     """
     devices = len(cluster.devices)
     if parts := turns(segments):
-        return _evaluated_turns(graph, cluster, segments, parts, cost_model)
+        return plan_in_turn(plans_alone(graph, cluster, cost_model), segments, parts)
     walk = walked(graph, devices, segments)
     works: list[list[list[LayerWork]]] = [[] for _ in range(devices)]
     for visit in walk.visits:
@@ -37,10 +37,9 @@ def evaluate(graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], c
     return _plan(graph, cluster, segments, compute, walk.exchanges, cost_model)
 
 
-def _evaluated_turns(
-    graph: LayerGraph, cluster: Cluster, segments: Sequence[Segment], parts: Mapping[int, float], cost_model: CostModel
-) -> Plan:
-    alone = plans_alone(graph, cluster, cost_model)
+def plan_in_turn(alone: Sequence[Plan], segments: Sequence[Segment], parts: Mapping[int, float]) -> Plan:
+    """The plan of devices that take turns with its predicted costs, from those of each device `alone`
+    (`plans_alone`)."""
     first = alone[next_turn(parts, {})]
     seconds = tuple(
         plan.costs[0].compute_seconds[device] if device in parts else 0.0 for device, plan in enumerate(alone)

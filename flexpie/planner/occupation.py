@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
-from flexpie.core.turns import turn, turns
+from flexpie.core.turns import plan_of_turn, turns
 from flexpie.planner.cost import Array, CostModel
 from flexpie.planner.routes import Routes
 from flexpie.planner.walk import walked
@@ -82,13 +82,4 @@ class Occupations:
 
     def of_turn(self, graph: LayerGraph, plan: Plan, device: int) -> Array:
         """How busy a request keeps the cluster that is a device's turn; shape [3, n + 1], as of `of_exchange`."""
-        return np.stack(self.of_plan(graph, _turn_of(plan, device)).by_kind)
-
-
-def _turn_of(plan: Plan, device: int) -> Plan:
-    """What is done for a request that is a device's turn."""
-    costs = [
-        replace(cost, compute_seconds=tuple(s if d == device else 0.0 for d, s in enumerate(cost.compute_seconds)))
-        for cost in plan.costs
-    ]
-    return replace(plan, segments=turn(plan.segments, device), costs=tuple(costs))
+        return np.stack(self.of_plan(graph, plan_of_turn(plan, device)).by_kind)

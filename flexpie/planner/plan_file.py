@@ -258,7 +258,7 @@ def _wrong_divisions(segments: Sequence[_Segment], devices: Sequence[str]) -> It
         if segment.scheme == SchemeKind.DATA_PARALLEL.value and len(segments) > 1:
             yield f"{where}.scheme: DataParallel is for a plan of one segment, found {len(segments)}"
         shares = [segment.shares[name] for name in taking_part]
-        if shares and not max(shares) <= MOST_UNEQUAL * min(shares):
+        if shares and max(shares) > MOST_UNEQUAL * min(shares):
             yield f"{where}.shares: expected shares that differ by a factor of {MOST_UNEQUAL:g} at most"
         if not taking_part:
             yield f"{where}.shares: expected a share above 0 for some device"

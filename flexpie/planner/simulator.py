@@ -100,6 +100,7 @@ class Simulator:
         """By segment (one more for the gathering) and device; sums over all requests."""
         self._steps = {**dict(enumerate(schedule.devices)), MASTER: schedule.master}
         self._turns = schedule.turns
+        self._parts = {device: turn.part for device, turn in schedule.turns.items()}
         self._taken: dict[int, int] = {}
         """By request in flight: the device whose turn it is."""
         self._ends = {
@@ -147,8 +148,7 @@ class Simulator:
         for end in self._ends:
             self._marks[request, end], self._handled[request, end] = self._now, 0.0
         if self._turns:
-            parts = {device: turn.part for device, turn in self._turns.items()}
-            self._taken[request] = next_turn(parts, Counter(self._taken.values()))
+            self._taken[request] = next_turn(self._parts, Counter(self._taken.values()))
         master = self._ends[MASTER]
         self._at(self._now + self._asking, lambda: self._advance(master, self._walker(master, request)))
 

@@ -10,9 +10,10 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan, Segment
 from flexpie.core.scheme import DATA_PARALLEL
+from flexpie.core.turns import turns
 from flexpie.planner.budget import exceeding
 from flexpie.planner.cost import Array, CostModel
-from flexpie.planner.evaluation import evaluate, plans_alone
+from flexpie.planner.evaluation import evaluate, plan_in_turn, plans_alone
 from flexpie.planner.memory import memory_needs
 from flexpie.planner.occupation import Occupations
 
@@ -35,8 +36,8 @@ def data_parallel_plan(graph: LayerGraph, cluster: Cluster, model: CostModel) ->
     rates = _rates(busy, taking_part)
     shares = np.zeros(devices)
     shares[taking_part] = np.where(rates < _LEAST * rates.max(), 0.0, rates / rates.max())
-    segment = Segment(0, len(graph.layers), DATA_PARALLEL, tuple(shares.tolist()))
-    return evaluate(graph, cluster, (segment,), model)
+    segments = (Segment(0, len(graph.layers), DATA_PARALLEL, tuple(shares.tolist())),)
+    return plan_in_turn(alone, segments, turns(segments))
 
 
 def _rates(busy: Array, devices: Sequence[int]) -> Array:
