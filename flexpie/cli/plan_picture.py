@@ -20,8 +20,9 @@ from flexpie.cli.plan_layout import (
 from flexpie.cli.plan_report import Report
 from flexpie.core.graph import Layer
 from flexpie.core.plan import Segment
+from flexpie.core.turns import plan_of_lone_request
 from flexpie.planner.cost import Array
-from flexpie.planner.walk import Visit, Walk
+from flexpie.planner.walk import Visit, walked
 
 _BAR_WIDTH = 190.0
 _LONGEST_LABEL = 15
@@ -33,14 +34,13 @@ Tip = Sequence[tuple[str, str]]
 
 def plan_picture(report: Report) -> str:
     """The picture, as an ``svg`` element. Colours are CSS variables; ``data-tip`` holds what is told of each part."""
-    walk = Walk(report.graph, len(report.cluster.devices))
-    visits = list(walk.visits(report.result.plan.segments))
-    gather = walk.gather()
-    layout = plan_layout(report.graph, report.result.plan.segments)
+    plan, devices = report.result.plan, len(report.cluster.devices)
+    visits = walked(report.graph, devices, plan.segments).visits
+    exchanges = walked(report.graph, devices, plan_of_lone_request(plan).segments).exchanges
+    layout = plan_layout(report.graph, plan.segments)
     parts = [
         *(_band(report, layout, number) for number in range(len(visits))),
-        *(_exchange(report, layout, number, visit.nbytes) for number, visit in enumerate(visits)),
-        _exchange(report, layout, len(visits), gather),
+        *(_exchange(report, layout, number, nbytes) for number, nbytes in enumerate(exchanges)),
         *(_wire(wire) for wire in layout.wires),
         *(_end(name, spot, report) for name, spot in (*layout.inputs.items(), *layout.outputs.items())),
         *(_node(report, layout, visit, index) for visit in visits for index in _layers(visit.segment)),
@@ -85,7 +85,7 @@ def _band(report: Report, layout: Layout, number: int) -> str:
     plan = report.result.plan
     segment, cost, band = plan.segments[number], plan.costs[number], layout.bands[number]
     kind = segment.scheme.kind.value
-    seconds = max(cost.compute_seconds, default=0.0)
+    seconds = max(plan_of_lone_request(plan).costs[number].compute_seconds, default=0.0)
     lines = [("computing", f"{seconds * 1e3:.2f} ms")]
     lines += [
         (name, f"{share / sum(segment.shares):.0%}, {own * 1e3:.2f} ms")

@@ -13,7 +13,7 @@ from flexpie.core.boundary import Boundary
 from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
-from flexpie.core.turns import turns
+from flexpie.core.turns import plan_of_lone_request, turns
 from flexpie.core.work import WorkShares, work_shares
 from flexpie.planner.comparison import Comparison, Rival
 from flexpie.planner.planning import PlanningResult
@@ -91,7 +91,7 @@ def _segment_summary(report: Report, number: int) -> dict[str, Any]:
         "layers": [layer.name for layer in report.graph.layers[segment.first : segment.stop]],
         "scheme": str(segment.scheme),
         "shares": list(segment.shares),
-        "compute_seconds": max(cost.compute_seconds, default=0.0),
+        "compute_seconds": max(plan_of_lone_request(plan).costs[number].compute_seconds, default=0.0),
         "device_compute_seconds": list(cost.compute_seconds),
         "exchange_seconds": cost.exchange_seconds,
         "exchange_bytes": cost.exchange_bytes,
@@ -175,7 +175,7 @@ def _segment_table(report: Report) -> Any:
         ("layers", "right"), ("first … last", "left"), ("scheme", "left"), ("devices", "left"),
         ("sent before", "right"), ("exchange", "right"), ("compute", "right"),
     )  # fmt: skip
-    for segment, cost in zip(plan.segments, plan.costs, strict=True):
+    for segment, cost in zip(plan.segments, plan_of_lone_request(plan).costs, strict=True):
         layers = graph.layers[segment.first : segment.stop]
         table.add_row(
             str(len(layers)),

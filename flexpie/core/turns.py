@@ -38,6 +38,12 @@ def plan_of_turn(plan: Plan, device: int) -> Plan:
     return replace(plan, segments=turn(plan.segments, device), costs=tuple(costs))
 
 
+def plan_of_lone_request(plan: Plan) -> Plan:
+    """What is done for a request that no other one is under way with: the plan itself, unless devices take turns."""
+    parts = turns(plan.segments)
+    return plan_of_turn(plan, next_turn(parts, {})) if parts else plan
+
+
 def most_at_once(parts: Mapping[int, float], room: Mapping[int, int], most: int) -> int:
     """How many requests can be under way at once, `most` at most, where each device has room for so many and they are
     given out as by `next_turn`; a device that is missing has room for any number."""

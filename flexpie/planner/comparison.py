@@ -11,7 +11,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Plan
 from flexpie.core.strategy import AUTO, BASELINES, SINGLE_DEVICE
-from flexpie.core.turns import next_turn, plan_of_turn, turns
+from flexpie.core.turns import plan_of_lone_request
 from flexpie.planner.baselines import baseline_plan
 from flexpie.planner.budget import exceeding
 from flexpie.planner.cost import CostModel
@@ -92,8 +92,7 @@ def compare(
 
 def totals_of(graph: LayerGraph, plan: Plan) -> Totals:
     """Add up a plan's predicted costs. Where devices take turns, of the one that answers a lone request."""
-    if parts := turns(plan.segments):
-        plan = plan_of_turn(plan, next_turn(parts, {}))
+    plan = plan_of_lone_request(plan)
     exchanges = walked(graph, len(plan.devices), plan.segments).exchanges
     return Totals(
         compute_seconds=sum(max(cost.compute_seconds) for cost in plan.costs),

@@ -69,7 +69,9 @@ def _throughput(graph: LayerGraph, cluster: Cluster, model: CostModel, table: Co
         f"them per second; the plan with the lowest latency answers {before:.3g}."
     )
     if turns(found.plan.segments):
-        reason += " Every device has the whole model, and each request is answered by one of them, in turn."
+        reason += (
+            " Every device that takes part has the whole model, and each request is answered by one of them, in turn."
+        )
     return Best(found.plan, found.gap if table.complete else None, reason)
 
 

@@ -18,6 +18,7 @@ from flexpie.core.cluster import Cluster
 from flexpie.core.graph import LayerGraph
 from flexpie.core.plan import Segment
 from flexpie.core.scheme import IN_H
+from flexpie.core.strategy import DATA_PARALLEL
 from flexpie.planner.comparison import compare
 from flexpie.planner.physics import PhysicsCostModel
 from flexpie.planner.planning import make_plan
@@ -88,6 +89,16 @@ def test_the_page_shows_everything_and_needs_nothing_else(graph: LayerGraph) -> 
     assert exchanges[0][0].startswith("Before segment 1: ")
     whole = amount(sum(graph.tensors[name].nbytes for name in graph.inputs))
     assert len(exchanges[0][1]) > 1 or exchanges[0][1][0][1] == whole
+
+
+def test_the_picture_of_turns_shows_what_one_request_sends() -> None:
+    graph = residual_net(blocks=1, size=28, channels=16)
+    result = make_plan(graph, CLUSTER, scheme=DATA_PARALLEL)
+    assert len(result.plan.participants) == 3
+    elements = Elements(plan_page(Report(graph, CLUSTER, result, 0.1, None)))
+    (before, after) = (json.loads(item["data-tip"] or "") for item in elements.of_class("exchange"))
+    assert before[1] == [["master → pi-0", amount(sum(graph.tensors[name].nbytes for name in graph.inputs))]]
+    assert after[1] == [["pi-0 → master", amount(sum(graph.tensors[name].nbytes for name in graph.outputs))]]
 
 
 def test_names_cannot_break_the_page() -> None:
