@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -36,6 +37,31 @@ class _Watch:
 
     def finished(self, part: Any, seconds: float, *, alone: bool) -> None:
         raise AssertionError("no run is sampled")
+
+
+def test_runs_of_different_models_do_not_all_go_to_the_same_device() -> None:
+    """Nor do those of a model's batches, each of which has a deployment of its own."""
+    sent: list[str] = []
+
+    async def run() -> None:
+        plane: DataPlane
+
+        def tell(event: Event) -> None:
+            if isinstance(event, RequestArrived):
+                even = {0: 0.5, 1: 0.5}
+                plane.start(event.request, dataclasses.replace(TURNS, id=event.model, turns=even))
+
+        plane = DataPlane({name: _Link(name, sent) for name in "ab"}, tell, _Watch())
+        deadline = asyncio.get_running_loop().time() + 0.2
+        asked = [asyncio.create_task(plane.infer(model, 0, {}, deadline)) for model in ("1", "2", "4", "8")]
+        while len(sent) < 4:
+            await asyncio.sleep(0)
+        assert sent == ["a", "b", "a", "b"]
+        for task in asked:
+            with pytest.raises(FlexPieError, match="not answered within"):
+                await task
+
+    asyncio.run(asyncio.wait_for(run(), 20))
 
 
 def test_a_run_of_a_lost_device_begins_again_on_another_and_others_go_on() -> None:

@@ -153,6 +153,23 @@ def test_a_standby_that_is_better_serves_until_the_best_plan_is_ready(standby: f
         assert deployers[0].standbys["d-2"] == (("a", "b"), "a b"), "a restarted master knows it too"
 
 
+def test_a_standby_that_ended_meanwhile_is_forgotten() -> None:
+    deployers: list[Any] = []
+
+    class Ending(Pipeline):
+        def write_plan(self, model: Any, cluster: Cluster, plan: Plan) -> str:
+            deployers[0].standbys.clear()
+            deployers[0].planned.pop("d-2")
+            return ""
+
+    def scenario(replanner: Replanner) -> None:
+        deployers.append(cast(Any, replanner)._deployer)
+        replanner.drifted("d-1", SLOW_B, None)
+
+    assert _run(Ending(now=1.0, best=0.5, standby=0.5), scenario)[0] == [PlanOutdated("d-1")]
+    assert "d-2" not in deployers[0].planned
+
+
 def test_devices_that_take_turns_are_not_given_up_for_one() -> None:
     turns = Plan("cat", ("a", "b"), (Segment(0, 2, DATA_PARALLEL, (1.0, 1.0)),))
     result = cast(Any, Pipeline(1.0, 1.0).predict_plan(None, CLUSTER, turns))
